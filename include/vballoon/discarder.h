@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Gives memory back to the kernel.                                                room: memory
+//
+// Mechanism only: which runs to give back, and when, is decided by the device. An embedder may
+// put its own Discarder in place (another process, a hypervisor's own call).
+#ifndef VBALLOON_DISCARDER_H_
+#define VBALLOON_DISCARDER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "vballoon/export.h"
+#include "vballoon/guest_memory.h"
+
+namespace vballoon {
+
+enum class DiscardStrategy : std::uint8_t {
+  kPerPage,   // one call for each host page, as most devices do; the baseline
+  kMerged,    // one call for each run
+  kVectored,  // runs gathered into process_madvise calls of up to 1024 pieces
+};
+
+// "per-page", "merged", "vectored"; and back.
+[[nodiscard]] VBALLOON_EXPORT std::string_view to_string(DiscardStrategy strategy) noexcept;
+[[nodiscard]] VBALLOON_EXPORT std::optional<DiscardStrategy> parse_discard_strategy(
+    std::string_view text) noexcept;
+
+// A piece that the kernel did not take.
+struct DiscardFailure {
+  HostRun run;
+  int os_error = 0;
+};
+
+// What became of the runs of one discard(). Every byte is in freed_bytes or in `failures`.
+struct DiscardReport {
+  std::uint64_t freed_bytes = 0;  // the kernel took these
+  std::uint64_t calls = 0;        // system calls made
+  std::vector<DiscardFailure> failures;
+
+  void clear() {
+    freed_bytes = 0;
+    calls = 0;
+    failures.clear();
+  }
+};
+
+class VBALLOON_EXPORT Discarder {
+ public:
+  virtual ~Discarder() = default;
+
+  // Gives the runs back and adds the outcome to `report`. Each run is a multiple of its region's
+  // host page size and no two overlap. A piece that fails is reported with its errno and the
+  // rest still happens. May be called from several threads, with a report of their own each.
+  virtual void discard(std::span<const HostRun> runs, DiscardReport& report) = 0;
+};
+
+struct KernelDiscarderOptions {
+  DiscardStrategy strategy = DiscardStrategy::kVectored;
+  // Behave as on a kernel that refuses to discard by process_madvise.
+  bool without_vectored_call = false;
+};
+
+// The discarder that asks this process's kernel. kVectored falls back to kMerged where the kernel
+// cannot do it (before Linux 6.13), and for regions with DiscardMethod::kPunchHole.
+[[nodiscard]] VBALLOON_EXPORT std::unique_ptr<Discarder> make_kernel_discarder(
+    const KernelDiscarderOptions& options = {});
+
+// Whether this kernel takes a vectored discard on the own process; probed once.
+[[nodiscard]] VBALLOON_EXPORT bool vectored_discard_available();
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_DISCARDER_H_

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Feature bits and dialects of the balloon.                                       room: base
+//
+// Virtio 1.3, sections 5.5.3 (balloon) and 6 (reserved feature bits).
+#ifndef VBALLOON_FEATURES_H_
+#define VBALLOON_FEATURES_H_
+
+#include <cstdint>
+#include <initializer_list>
+
+namespace vballoon {
+
+// Number of a feature bit.
+enum class Feature : std::uint8_t {
+  kMustTellHost = 0,  // 5.5.3: the driver tells before it uses pages from the balloon
+  kIndirectDesc = 28,
+  kEventIdx = 29,
+  kVersion1 = 32,
+};
+
+// A set of feature bits, as both sides negotiate them.
+class Features {
+ public:
+  constexpr Features() = default;
+  constexpr explicit Features(std::uint64_t bits) : bits_(bits) {}
+  constexpr Features(std::initializer_list<Feature> list) {
+    for (Feature f : list) *this = with(f);
+  }
+
+  [[nodiscard]] constexpr std::uint64_t bits() const { return bits_; }
+  [[nodiscard]] constexpr bool has(Feature f) const { return has_bit(static_cast<unsigned>(f)); }
+  [[nodiscard]] constexpr bool has_bit(unsigned bit) const { return ((bits_ >> bit) & 1) != 0; }
+  [[nodiscard]] constexpr Features with(Feature f) const {
+    return with_bit(static_cast<unsigned>(f));
+  }
+  [[nodiscard]] constexpr Features with_bit(unsigned bit) const {
+    return Features(bits_ | std::uint64_t{1} << bit);
+  }
+  [[nodiscard]] constexpr Features without(Feature f) const {
+    return without_bit(static_cast<unsigned>(f));
+  }
+  [[nodiscard]] constexpr Features without_bit(unsigned bit) const {
+    return Features(bits_ & ~(std::uint64_t{1} << bit));
+  }
+  friend constexpr bool operator==(Features, Features) = default;
+
+ private:
+  std::uint64_t bits_ = 0;
+};
+
+// The language that a device speaks beside the standard's. The unmerged formats use feature bits
+// that later standard features took, so a device is built for one dialect and the bit that
+// announces it can be moved. A driver that does not accept the bit speaks the standard's.
+enum class Dialect : std::uint8_t {
+  kStandard,       // arrays of page frame numbers (virtio 1.3, section 5.5.6)
+  kPageBitmap,     // page bitmap with header and self-describing records
+  kScatterGather,  // every contiguous run of pages is one device-writable descriptor
+};
+
+// The bit that the published series gave to both experimental dialects.
+inline constexpr unsigned kPublishedDialectBit = 3;
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_FEATURES_H_

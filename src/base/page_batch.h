@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// Puts the ranges of a batch in order: sorted, merged, each page once.
+#ifndef VBALLOON_SRC_BASE_PAGE_BATCH_H_
+#define VBALLOON_SRC_BASE_PAGE_BATCH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "vballoon/export.h"
+#include "vballoon/page_range.h"
+
+namespace vballoon {
+
+// Sorts and merges in place; returns how many pages were named more than once. Ascending and
+// descending input, which is what drivers send, is not sorted again. No range may overflow.
+VBALLOON_EXPORT std::uint64_t sort_and_merge(std::vector<PageRange>& ranges);
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_BASE_PAGE_BATCH_H_

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+#include "vballoon/sim/page_allocator.h"

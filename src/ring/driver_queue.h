@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// Driver side of a split virtqueue (virtio 1.3, section 2.7), in guest memory.
+//
+// The half that a guest has. It trusts the device no more than the device trusts it: used ids are
+// checked. One thread drives a queue.
+#ifndef VBALLOON_SRC_RING_DRIVER_QUEUE_H_
+#define VBALLOON_SRC_RING_DRIVER_QUEUE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "vballoon/device_queue.h"
+#include "vballoon/export.h"
+#include "vballoon/guest_buffer.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/result.h"
+
+namespace vballoon {
+
+// Where the three rings of a queue of `size` entries lie when put one behind the other at `base`
+// (aligned to 4 KiB), and how many bytes they take.
+struct RingLayout {
+  QueueConfig config;
+  std::uint64_t bytes = 0;
+};
+[[nodiscard]] VBALLOON_EXPORT RingLayout lay_out_ring(std::uint16_t size, std::uint64_t base);
+
+class VBALLOON_EXPORT DriverQueue {
+ public:
+  // A buffer that the device has used.
+  struct Used {
+    std::uint64_t token = 0;    // as given to add()
+    std::uint32_t written = 0;  // bytes the device says it wrote
+  };
+
+  // Initializes the rings at config's addresses. Fails as DeviceQueue::start() does.
+  [[nodiscard]] static Result<std::unique_ptr<DriverQueue>> create(
+      std::shared_ptr<const GuestMemory> memory, const QueueConfig& config);
+
+  ~DriverQueue();
+
+  // Puts one buffer (a chain) on the queue: readable pieces first, then writable ones; at least
+  // one in all. False, with nothing changed, when too few descriptors are free. The device sees
+  // it after publish().
+  [[nodiscard]] bool add(std::span<const GuestBuffer> readable,
+                         std::span<const GuestBuffer> writable, std::uint64_t token);
+
+  // As add(), through an indirect table of the driver's at `table_address`, with room for all
+  // pieces. Requires that INDIRECT_DESC was negotiated.
+  [[nodiscard]] bool add_indirect(std::span<const GuestBuffer> readable,
+                                  std::span<const GuestBuffer> writable,
+                                  std::uint64_t table_address, std::uint64_t token);
+
+  // Makes what was added available. True when the device wants a kick for it.
+  [[nodiscard]] bool publish();
+
+  // Takes back the next used buffer, if any. A used id that was never given out is dropped and
+  // counted.
+  [[nodiscard]] std::optional<Used> take_used();
+
+  // Asks for an interrupt at the next used buffer. True when buffers were used in the meantime.
+  [[nodiscard]] bool enable_interrupts();
+  void disable_interrupts();
+
+  [[nodiscard]] std::uint16_t size() const;
+  [[nodiscard]] std::uint16_t free_descriptors() const;
+  [[nodiscard]] std::uint64_t bogus_used() const;  // used ids that were never given out
+
+ private:
+  struct Impl;
+  explicit DriverQueue(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_RING_DRIVER_QUEUE_H_

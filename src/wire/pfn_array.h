@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// The standard's format: an array of 32-bit page frame numbers (virtio 1.3, section 5.5.6).
+//
+// One device-readable buffer of le32 numbers in units of 4 KiB; Linux sends at most 256, others
+// more. A trailing part of an entry is kPayloadNotMultiple; the entries before it hold.
+#ifndef VBALLOON_SRC_WIRE_PFN_ARRAY_H_
+#define VBALLOON_SRC_WIRE_PFN_ARRAY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "vballoon/export.h"
+#include "vballoon/page_range.h"
+#include "wire/decoder.h"
+
+namespace vballoon {
+
+inline constexpr std::size_t kPfnEntryBytes = 4;
+inline constexpr std::size_t kLinuxPfnsPerMessage = 256;
+
+// Writes page numbers into a buffer until it is full.
+class VBALLOON_EXPORT PfnArrayEncoder {
+ public:
+  explicit PfnArrayEncoder(std::span<std::byte> buffer) : buffer_(buffer) {}
+
+  // Appends one page; false when the buffer is full. Requires pfn < 2^32.
+  [[nodiscard]] bool append(Pfn pfn);
+
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  void clear() { bytes_ = 0; }
+
+ private:
+  std::span<std::byte> buffer_;
+  std::size_t bytes_ = 0;
+};
+
+class VBALLOON_EXPORT PfnArrayDecoder final : public Decoder {
+ public:
+  std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
+  Step payload(std::span<const std::byte> window, std::vector<PageRange>& out) override;
+  std::optional<Errc> buffer(const GuestBuffer& buffer, std::vector<PageRange>& out) override;
+  std::optional<Errc> end() override;
+
+ private:
+  std::uint64_t left_ = 0;  // readable bytes not consumed yet
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_WIRE_PFN_ARRAY_H_
