@@ -184,6 +184,7 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
 }
 
 BalloonDevice& Machine::device() { return *impl_->device; }
+const BalloonDevice& Machine::device() const { return *impl_->device; }
 BalloonDriver& Machine::driver() { return *impl_->driver; }
 
 }  // namespace vballoon::sim

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "vballoon/clock.h"
@@ -89,6 +90,9 @@ class VBALLOON_EXPORT BalloonDriver {
   // Pages in the balloon, with those whose inflate is not answered yet.
   [[nodiscard]] std::uint64_t ballooned_pages() const;
   [[nodiscard]] const DriverCounters& counters() const;
+
+  // Calls visit(block) for each block in the balloon, the newest first.
+  void for_each_block(const std::function<void(Block)>& visit) const;
 
  private:
   struct Impl;

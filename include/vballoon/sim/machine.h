@@ -67,6 +67,7 @@ class VBALLOON_EXPORT Machine {
                                             const std::function<bool()>& keep_going = {});
 
   [[nodiscard]] BalloonDevice& device();
+  [[nodiscard]] const BalloonDevice& device() const;
   [[nodiscard]] BalloonDriver& driver();
 
  private:
