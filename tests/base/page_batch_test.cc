@@ -63,7 +63,8 @@ RC_GTEST_PROP(PageBatchProperty, NamesTheSamePagesAndCountsTheRepeated, ()) {
   RC_ASSERT(repeated == named - model.size());
   std::set<Pfn> merged;
   for (const PageRange& r : ranges) {
-    RC_ASSERT(merged.empty() || *merged.rbegin() + 1 < r.first);
+    // In parentheses: the macro takes an expression apart and evaluates both sides of ||.
+    RC_ASSERT((merged.empty() || *merged.rbegin() + 1 < r.first));
     for (Pfn p = r.first; p < r.end(); ++p) merged.insert(p);
   }
   RC_ASSERT(merged == model);
