@@ -24,9 +24,12 @@ std::vector<RowSpec> rows_of(const CompareOptions& options) {
 
 std::string_view to_string(Backing backing) {
   switch (backing) {
-    case Backing::kAnonymous: return "anonymous";
-    case Backing::kMemfd: return "memfd";
-    case Backing::kHugetlb: return "hugetlb";
+    case Backing::kAnonymous:
+      return "anonymous";
+    case Backing::kMemfd:
+      return "memfd";
+    case Backing::kHugetlb:
+      return "hugetlb";
   }
   return "unknown";
 }

@@ -49,9 +49,9 @@ struct CompareOptions {
 
 // What the options come to on this machine.
 struct ComparePlan {
-  std::uint64_t guest_memory = 0;     // bytes
+  std::uint64_t guest_memory = 0;  // bytes
   std::uint64_t inflate_pages = 0;
-  std::string note;                   // what was made smaller, and why; or empty
+  std::string note;  // what was made smaller, and why; or empty
 };
 
 // One line of the comparison.

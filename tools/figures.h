@@ -43,15 +43,14 @@ inline constexpr std::array kHeadFields{PhaseField{"wall_ms", &Phase::wall_ms},
 inline constexpr std::array kStageFields{
     PhaseField{"allocate", &Phase::allocate_ms}, PhaseField{"send", &Phase::send_ms},
     PhaseField{"translate", &Phase::translate_ms}, PhaseField{"discard", &Phase::discard_ms}};
-inline constexpr std::array kTailFields{
-    PhaseField{"kernel_ms", &Phase::kernel_ms},
-    PhaseField{"messages", &Phase::messages},
-    PhaseField{"kicks", &Phase::kicks},
-    PhaseField{"queue_bytes", &Phase::queue_bytes},
-    PhaseField{"discard_calls", &Phase::discard_calls},
-    PhaseField{"freed_bytes", &Phase::freed_bytes},
-    PhaseField{"owed_bytes", &Phase::owed_bytes},
-    PhaseField{"forgone_bytes", &Phase::forgone_bytes}};
+inline constexpr std::array kTailFields{PhaseField{"kernel_ms", &Phase::kernel_ms},
+                                        PhaseField{"messages", &Phase::messages},
+                                        PhaseField{"kicks", &Phase::kicks},
+                                        PhaseField{"queue_bytes", &Phase::queue_bytes},
+                                        PhaseField{"discard_calls", &Phase::discard_calls},
+                                        PhaseField{"freed_bytes", &Phase::freed_bytes},
+                                        PhaseField{"owed_bytes", &Phase::owed_bytes},
+                                        PhaseField{"forgone_bytes", &Phase::forgone_bytes}};
 
 [[nodiscard]] Phase phase_of(const sim::ResizeReport& report);
 

@@ -19,15 +19,15 @@ constexpr std::uint64_t kBlockBytes = kPageSize << sim::kMaxOrder;
 // What the driver's rings and buffers take at the most.
 constexpr std::uint64_t kDriverPages = 256;
 
-Result<std::uint64_t> guest_memory_for(const CompareOptions& options,
-                                       std::uint64_t available_bytes, std::string& note) {
+Result<std::uint64_t> guest_memory_for(const CompareOptions& options, std::uint64_t available_bytes,
+                                       std::string& note) {
   if (!options.guest_memory) {
     if (available_bytes >= kRoomForDefault) return kDefaultGuest;
     const std::uint64_t fits = std::max(available_bytes * 2 / 3 / kGiB * kGiB, kSmallestGuest);
-    note = fmt::format("guest of {} instead of 8 GiB: this machine has {} available, 12 GiB are "
-                       "wanted for the full size",
-                       format_size(static_cast<double>(fits)),
-                       format_size(static_cast<double>(available_bytes)));
+    note = fmt::format(
+        "guest of {} instead of 8 GiB: this machine has {} available, 12 GiB are "
+        "wanted for the full size",
+        format_size(static_cast<double>(fits)), format_size(static_cast<double>(available_bytes)));
     return fits;
   }
   const std::uint64_t wanted = *options.guest_memory;
@@ -87,19 +87,19 @@ Result<ComparePlan> make_plan(const CompareOptions& options, std::uint64_t avail
   const std::uint64_t free_pages = pages->allocator->free_pages();
   const std::uint64_t kept = sim::DriverOptions{}.reserve_pages + kDriverPages;
   const std::uint64_t most = free_pages - std::min(free_pages, kept);
-  plan.inflate_pages = options.inflate
-                           ? *options.inflate >> kPageShift
-                           : std::min(most, default_inflation(options, plan.guest_memory, free_pages));
+  plan.inflate_pages =
+      options.inflate ? *options.inflate >> kPageShift
+                      : std::min(most, default_inflation(options, plan.guest_memory, free_pages));
   if (options.inflate && (*options.inflate == 0 || *options.inflate % kPageSize != 0)) {
     return fail(Errc::kInvalidArgument, "--inflate is not a multiple of 4 KiB above 0");
   }
   if (plan.inflate_pages > most) {
-    return fail(Errc::kTargetTooLarge,
-                fmt::format("--inflate {} is more than the guest can give; the maximum here is {} "
-                            "({} bytes)",
-                            format_size(static_cast<double>(*options.inflate)),
-                            format_size(static_cast<double>(most << kPageShift)),
-                            most << kPageShift));
+    return fail(
+        Errc::kTargetTooLarge,
+        fmt::format("--inflate {} is more than the guest can give; the maximum here is {} "
+                    "({} bytes)",
+                    format_size(static_cast<double>(*options.inflate)),
+                    format_size(static_cast<double>(most << kPageShift)), most << kPageShift));
   }
   return plan;
 }

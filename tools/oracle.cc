@@ -70,7 +70,7 @@ Oracle::Oracle(std::shared_ptr<const GuestMemory> memory, std::uint64_t seed)
 
 // Never zero, which is what a page holds that was given back.
 std::uint64_t Oracle::value_of(Pfn pfn) const {
-  return (pfn + 1) * 0x9E3779B97F4A7C15U ^ seed_ << 1 | 1;
+  return (((pfn + 1) * 0x9E3779B97F4A7C15U) ^ (seed_ << 1)) | 1;
 }
 
 bool Oracle::mark_all(const Tick& tick) {
@@ -122,8 +122,8 @@ std::string Oracle::after_inflate(const sim::BalloonDriver& driver,
   }
   driver.for_each_block([&](sim::Block block) {
     const MemoryRegion* region = memory_->find(block.first << kPageShift);
-    ballooned_.add({region->first_page_index + (block.first - region->pages().first),
-                    block.pages().count});
+    ballooned_.add(
+        {region->first_page_index + (block.first - region->pages().first), block.pages().count});
   });
   return find_changed_page();
 }

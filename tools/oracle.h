@@ -50,8 +50,8 @@ class Oracle {
 
   const std::shared_ptr<const GuestMemory> memory_;
   const std::uint64_t seed_;
-  PageSet unknown_;     // by dense index: pages of the driver
-  PageSet ballooned_;   // by dense index, as the driver says
+  PageSet unknown_;    // by dense index: pages of the driver
+  PageSet ballooned_;  // by dense index, as the driver says
   std::uint64_t resident_before_ = 0;
 };
 
