@@ -2,8 +2,10 @@
 #include "wire/page_bitmap.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
+#include <cstddef>
 
 #include "wire/little_endian.h"
 #include "wire/pfn_array.h"
@@ -96,22 +98,86 @@ void write_run(std::span<const std::uint64_t> bitmap, Pfn base, std::uint64_t be
   out.blocks({base + first * kWordBits, (last - first) * kWordBits});
 }
 
+// The number of the lowest one; unlike std::countr_zero without a case for zero, which costs more
+// than the count on processors that are not told apart at compile time.
+std::uint64_t lowest_one(std::uint64_t bits) {
+  return static_cast<std::uint64_t>(__builtin_ctzll(bits));
+}
+
+// From so many on, going through all bytes of a word is faster than from one page to the next.
+constexpr int kManyLonePages = 8;
+
+// Two 64-bit numbers that are added and stored at once: a range.
+using RangePair [[gnu::vector_size(16)]] = std::uint64_t;
+static_assert(sizeof(RangePair) == sizeof(PageRange) && offsetof(PageRange, count) == 8);
+
+// The ones of a byte in which no two are neighbours, each a range: at most 4, one cache line.
+struct LonePages {
+  alignas(64) std::array<PageRange, 4> ranges{};
+};
+
+// By value of the byte; what stands for bytes with neighbours is never looked at.
+struct LonePageTable {
+  std::array<LonePages, 256> pages{};
+  std::array<std::uint8_t, 256> counts{};
+};
+
+constexpr LonePageTable make_lone_page_table() {
+  LonePageTable table;
+  for (unsigned byte = 0; byte < table.pages.size(); ++byte) {
+    std::uint8_t n = 0;
+    for (unsigned i = 0; i < 8; ++i) {
+      if ((byte >> i & 1) != 0 && n < 4) table.pages[byte].ranges[n++] = {i, 1};
+    }
+    table.counts[byte] = n;
+  }
+  return table;
+}
+
+constexpr LonePageTable kLonePageTable = make_lone_page_table();
+
+// Writes the ones of a word in which no two are neighbours. Always writes 4 ranges for a byte and
+// steps forward by as many as count, so that there is nothing to predict. What is written too much
+// stays within the most that such a word can become: a byte adds no more than 4.
+PageRange* write_lone_pages(std::uint64_t word, Pfn first, PageRange* to) {
+  RangePair base{first, 0};
+  for (unsigned i = 0; i < kWordBytes; ++i) {
+    const std::uint8_t byte = word & 0xFF;
+    word >>= 8;
+    for (std::size_t k = 0; k < 4; ++k) {
+      const auto range = std::bit_cast<RangePair>(kLonePageTable.pages[byte].ranges[k]);
+      to[k] = std::bit_cast<PageRange>(range + base);
+    }
+    to += kLonePageTable.counts[byte];
+    base += RangePair{8, 0};
+  }
+  return to;
+}
+
 // Appends the runs of ones of a bitmap word whose bits are blocks of 2^order pages.
 void read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) {
   if (word == 0) return;
   std::uint64_t starts = word & ~(word << 1);
   std::uint64_t ends = word & ~(word >> 1);
   const auto next_run = [&] {
-    const auto start = static_cast<std::uint64_t>(std::countr_zero(starts));
-    const auto end = static_cast<std::uint64_t>(std::countr_zero(ends)) + 1;
+    const std::uint64_t start = lowest_one(starts);
+    const std::uint64_t end = lowest_one(ends) + 1;
     starts &= starts - 1;
     ends &= ends - 1;
     return PageRange{first + (start << order), (end - start) << order};
   };
 
-  out.append(next_run());  // only the first run can continue what stood before
-  PageRange* to = out.room(kMaxRunsPerWord - 1);
-  while (starts != 0) *to++ = next_run();
+  std::size_t most = kMaxRunsPerWord;
+  if ((word & 1) != 0) {  // may continue what stood before
+    out.append(next_run());
+    --most;
+  }
+  PageRange* to = out.room(most);
+  if (starts == ends && order == 0 && std::popcount(starts) >= kManyLonePages) {
+    to = write_lone_pages(starts, first, to);
+  } else {
+    while (starts != 0) *to++ = next_run();
+  }
   out.commit(to);
 }
 
