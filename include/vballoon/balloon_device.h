@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 
+#include "vballoon/balloon_registers.h"
 #include "vballoon/clock.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/discarder.h"
@@ -28,15 +29,6 @@
 
 namespace vballoon {
 
-// Device status bits (virtio 1.3, section 2.1).
-inline constexpr std::uint8_t kStatusAcknowledge = 1;
-inline constexpr std::uint8_t kStatusDriver = 2;
-inline constexpr std::uint8_t kStatusDriverOk = 4;
-inline constexpr std::uint8_t kStatusFeaturesOk = 8;
-inline constexpr std::uint8_t kStatusNeedsReset = 64;
-inline constexpr std::uint8_t kStatusFailed = 128;
-
-inline constexpr std::uint32_t kBalloonDeviceId = 5;  // 5.5.1
 inline constexpr std::uint16_t kBalloonMaxQueueSize = 1024;
 
 // What the device does with pages that leave the balloon.
@@ -47,8 +39,8 @@ enum class DeflateAction : std::uint8_t {
 
 struct BalloonOptions {
   Dialect dialect = Dialect::kStandard;
-  // The feature bit that announces a dialect other than the standard's; 0 to 23 or 24 and up
-  // outside those that the standard's balloon and rings use here.
+  // The feature bit that announces a dialect other than the standard's: 0 to 23 or 50 to 63, those
+  // of a device type (2.2), and none that is offered otherwise.
   unsigned dialect_bit = kPublishedDialectBit;
   // What is offered beside the dialect's bit; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
@@ -68,6 +60,8 @@ struct StageTimes {
   std::chrono::nanoseconds decode{0};     // taking chains, copying and reading payloads, returning
   std::chrono::nanoseconds translate{0};  // sorting, checking, booking, guest to host addresses
   std::chrono::nanoseconds discard{0};    // in the kernel
+  // When the kernel had taken the last byte: a time of BalloonOptions::clock.
+  std::chrono::nanoseconds last_discard_end{0};
 };
 
 // Counters since the device was made; a reset of the device does not clear them.

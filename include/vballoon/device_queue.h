@@ -12,7 +12,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "vballoon/export.h"
 #include "vballoon/guest_buffer.h"
@@ -61,10 +60,9 @@ class VBALLOON_EXPORT DescriptorChain {
  private:
   friend class DeviceQueue;
   struct Slot;
-  DescriptorChain(DeviceQueue* queue, Slot* slot) : queue_(queue), slot_(slot) {}
+  explicit DescriptorChain(Slot* slot) : slot_(slot) {}
 
-  DeviceQueue* queue_ = nullptr;
-  Slot* slot_ = nullptr;
+  Slot* slot_ = nullptr;  // nullptr: returned, or moved from
 };
 
 class VBALLOON_EXPORT DeviceQueue {
@@ -87,7 +85,8 @@ class VBALLOON_EXPORT DeviceQueue {
   [[nodiscard]] bool ready() const;
 
   // Takes the next available chain, or nullopt when there is none, or when the chains that are
-  // held already fill the pool (return some first; with none held a chain always fits).
+  // held fill the pool: as many chains, or buffers in all, as the queue has entries. Room comes
+  // back when the chains taken last are returned, or all. With none held a chain always fits.
   // Fails with the reason when the chain is malformed; it has then been returned to the driver
   // with length 0 and the next pop() goes on behind it. Fails with kAvailIndexOutOfRange or, for
   // a head outside the table, kDescriptorIndexOutOfRange when nothing can be returned: the queue

@@ -47,7 +47,7 @@ struct RegionLayout {
 
 struct AllocateOptions {
   Backing backing = Backing::kAnonymous;
-  ThpMode thp = ThpMode::kSystem;
+  ThpMode thp = ThpMode::kSystem;  // without meaning for kHugetlb
 };
 
 // A mapping that the embedder made and keeps for as long as the GuestMemory lives.
@@ -59,7 +59,8 @@ struct BorrowedRegion {
   std::uint64_t fd_offset = 0;  // bytes into the file at which the mapping begins
   bool shared = false;          // MAP_SHARED
   std::uint64_t host_page_bytes = kPageSize;  // granule in which the kernel can take it back
-  // Unset: kDontNeed for private mappings, kRemove for shared ones.
+  // Unset: kDontNeed for private mappings, kRemove for shared ones. kDontNeed needs a private
+  // mapping, kRemove a shared one, kPunchHole a shared one with its fd.
   std::optional<DiscardMethod> method = std::nullopt;
 };
 
@@ -92,13 +93,14 @@ struct HostRun {
 class VBALLOON_EXPORT GuestMemory {
  public:
   // Maps memory of its own; `layout` in any order, without overlap. The mappings of one call lie
-  // one behind the other in this process only by chance. Fails with kInvalidArgument, or with
-  // kMapFailed when the kernel refuses (too few huge pages, too little memory).
+  // one behind the other in this process only by chance. Fails with kInvalidArgument, with
+  // kMapFailed when the kernel refuses (too few huge pages, too little memory), or with
+  // kNotSupported when ThpMode::kOn meets a kernel without transparent huge pages.
   [[nodiscard]] static Result<std::shared_ptr<const GuestMemory>> allocate(
       std::span<const RegionLayout> layout, const AllocateOptions& options = {});
 
-  // Uses the embedder's mappings. Fails with kInvalidArgument when regions overlap or are not
-  // aligned to their host page size.
+  // Uses the embedder's mappings. Fails with kInvalidArgument when regions overlap, are not
+  // aligned to their host page size, or have a discard method that does not fit their mapping.
   [[nodiscard]] static Result<std::shared_ptr<const GuestMemory>> borrow(
       std::span<const BorrowedRegion> regions);
 

@@ -1,2 +1,127 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/page_allocator.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "guest/buddy_zone.h"
+
+namespace vballoon::sim {
+namespace {
+
+constexpr std::uint32_t kEndOfList = UINT32_MAX;
+
+// The zone that `key` lies in, by its first page or by its first number. There are a handful of
+// zones, and nearly all pages lie in the last one.
+template <typename Zones, typename Start, typename Key>
+auto& zone_from(Zones& zones, Start start, Key key) {
+  auto* zone = &zones.back();
+  while (key < zone->*start) --zone;
+  return *zone;
+}
+
+}  // namespace
+
+// A list may cross zones, so it names a block by a number that is unique over all of them.
+struct PageAllocator::Zone {
+  [[nodiscard]] std::uint32_t name_of(Pfn pfn) const { return base + buddies.number_of(pfn); }
+  [[nodiscard]] Block listed(std::uint32_t name) const {
+    return buddies.listed(buddies.pfn_of(name - base));
+  }
+
+  Pfn first;
+  std::uint32_t base;
+  BuddyZone buddies;
+};
+
+PageAllocator::PageAllocator(std::span<const PageRange> zones)
+    : ranges_(zones.begin(), zones.end()) {
+  std::uint64_t base = 0;
+  zones_.reserve(zones.size());
+  for (const PageRange& range : ranges_) {
+    assert(range.count > 0 && (zones_.empty() || zones_.back().buddies.end() <= range.first));
+    zones_.push_back({range.first, static_cast<std::uint32_t>(base), BuddyZone(range)});
+    base += zones_.back().buddies.numbers();
+    free_pages_ += range.count;
+  }
+  assert(base < kEndOfList);
+}
+
+PageAllocator::~PageAllocator() = default;
+
+std::optional<Block> PageAllocator::allocate(unsigned order, std::uint64_t reserve) {
+  assert(order <= kMaxOrder);
+  const std::uint64_t pages = std::uint64_t{1} << order;
+  if (free_pages_ < pages || free_pages_ - pages < reserve) return std::nullopt;
+
+  for (auto zone = zones_.rbegin(); zone != zones_.rend(); ++zone) {
+    if (!zone->buddies.can_allocate(order)) continue;
+    free_pages_ -= pages;
+    return zone->buddies.allocate(order);
+  }
+  return std::nullopt;
+}
+
+void PageAllocator::free(Block block) {
+  BuddyZone& zone = zone_from(zones_, &Zone::first, block.first).buddies;
+  assert(zone.is_taken(block));
+  zone.free(block);
+  free_pages_ += block.pages().count;
+}
+
+void PageAllocator::push(PageList& list, Block block) {
+  Zone& zone = zone_from(zones_, &Zone::first, block.first);
+  assert(zone.buddies.is_taken(block));
+  zone.buddies.enlist(block, list.newest);
+  list.newest = zone.name_of(block.first);
+  list.pages += block.pages().count;
+}
+
+std::optional<Block> PageAllocator::pop(PageList& list) {
+  if (list.empty()) return std::nullopt;
+
+  Zone& zone = zone_from(zones_, &Zone::base, list.newest);
+  const Block block = zone.listed(list.newest);
+  list.newest = zone.buddies.next_of_listed(block.first);
+  list.pages -= block.pages().count;
+  zone.buddies.delist(block);
+  return block;
+}
+
+std::optional<Block> PageAllocator::newest(const PageList& list) const {
+  if (list.empty()) return std::nullopt;
+  return zone_from(zones_, &Zone::base, list.newest).listed(list.newest);
+}
+
+std::optional<Block> PageAllocator::next(Block block) const {
+  const Zone& zone = zone_from(zones_, &Zone::first, block.first);
+  const std::uint32_t name = zone.buddies.next_of_listed(block.first);
+  if (name == kEndOfList) return std::nullopt;
+  return zone_from(zones_, &Zone::base, name).listed(name);
+}
+
+std::uint64_t PageAllocator::total_pages() const {
+  std::uint64_t pages = 0;
+  for (const PageRange& range : ranges_) pages += range.count;
+  return pages;
+}
+
+std::uint64_t PageAllocator::free_pages() const { return free_pages_; }
+
+BlocksByOrder PageAllocator::free_blocks_by_order() const {
+  BlocksByOrder sum{};
+  for (const Zone& zone : zones_) {
+    for (unsigned order = 0; order <= kMaxOrder; ++order) {
+      sum[order] += zone.buddies.free_blocks(order);
+    }
+  }
+  return sum;
+}
+
+bool PageAllocator::is_free(Pfn pfn) const {
+  return std::ranges::any_of(zones_, [pfn](const Zone& zone) { return zone.buddies.is_free(pfn); });
+}
+
+std::span<const PageRange> PageAllocator::zones() const { return ranges_; }
+
+}  // namespace vballoon::sim

@@ -10,7 +10,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "vballoon/device_queue.h"
 #include "vballoon/export.h"
@@ -43,13 +42,14 @@ class VBALLOON_EXPORT DriverQueue {
   ~DriverQueue();
 
   // Puts one buffer (a chain) on the queue: readable pieces first, then writable ones; at least
-  // one in all. False, with nothing changed, when too few descriptors are free. The device sees
-  // it after publish().
+  // one and at most 2^32 bytes in all. False, with nothing changed, when too few descriptors are
+  // free. The device sees it after publish().
   [[nodiscard]] bool add(std::span<const GuestBuffer> readable,
                          std::span<const GuestBuffer> writable, std::uint64_t token);
 
-  // As add(), through an indirect table of the driver's at `table_address`, with room for all
-  // pieces. Requires that INDIRECT_DESC was negotiated.
+  // As add(), through an indirect table of the driver's at `table_address` in guest memory, with
+  // room for all pieces; it is the device's until the buffer is used. False also when there are
+  // more pieces than the queue has entries. Requires that INDIRECT_DESC was negotiated.
   [[nodiscard]] bool add_indirect(std::span<const GuestBuffer> readable,
                                   std::span<const GuestBuffer> writable,
                                   std::uint64_t table_address, std::uint64_t token);

@@ -3,7 +3,12 @@
 //
 // A payload is handed over in windows that are private copies, so that a message may have any
 // length and is never read twice. Ranges come out as the message names them: neither clipped to
-// guest memory nor sorted, adjacent entries merged where that is free.
+// guest memory nor sorted, adjacent entries merged where that is free. A range may lie anywhere
+// below page 2^53: its end() does not overflow, its bytes() may until it is clipped.
+//
+// A format with a payload has no use for writable buffers: each one fails with
+// kUnexpectedWritable by itself, and the pages of the payload hold. A format whose buffers are
+// the message refuses a payload in begin(): who sent it speaks another dialect.
 #ifndef VBALLOON_SRC_WIRE_DECODER_H_
 #define VBALLOON_SRC_WIRE_DECODER_H_
 
@@ -24,12 +29,13 @@ namespace vballoon {
 // The largest piece of a payload that is looked at in one go.
 inline constexpr std::size_t kPayloadWindowBytes = 64 * 1024;
 
-// What one window can become at the most: a 16-byte bitmap record has 64 bits, of which every
-// other one can be a range of its own.
-inline constexpr std::size_t kMaxRangesPerWindow = kPayloadWindowBytes / 16 * 32;
+// What one window can become at the most. The densest is a bitmap record of 64 bytes: a head and
+// 7 words, of whose 448 bits every other one can be a range of its own.
+inline constexpr std::size_t kMaxRangesPerWindow = kPayloadWindowBytes / 64 * 224;
 
 // A Decoder is used for one message after the other: begin, payload..., buffer..., end. Never
-// allocates, but for `out` when that has less room than kMaxRangesPerWindow.
+// allocates, but for `out` when that has less room than kMaxRangesPerWindow. Ranges are appended;
+// those that stood in `out` before a call stay as they are.
 class VBALLOON_EXPORT Decoder {
  public:
   virtual ~Decoder() = default;

@@ -5,7 +5,8 @@
 //   bits 0-7 cmd, 8-15 flag, 16-31 id, 32-63 data_len
 // cmd 0: the data are records, each an le64 head: bits 0-51 start_pfn, 52-57 page_shift, 58-63
 // bmap_len (bytes). bmap_len 8: an le64 follows whose bit i stands for the page of
-// 2^page_shift bytes number i behind start_pfn. bmap_len 0: one block of 2^page_shift bytes.
+// 2^page_shift bytes number i behind start_pfn; 16 to 56 in steps of 8: as many such words, one
+// bitmap. bmap_len 0: one block of 2^page_shift bytes.
 // cmd 1 (this project's; see docs/decisions): the data are an array of le32 page frame numbers,
 // which is shorter for a few scattered pages.
 #ifndef VBALLOON_SRC_WIRE_PAGE_BITMAP_H_
@@ -65,6 +66,9 @@ class VBALLOON_EXPORT PageBitmapDecoder final : public Decoder {
   std::optional<Errc> end() override;
 
  private:
+  std::optional<Errc> read_header(std::uint64_t header);
+  Step read_records(std::span<const std::byte> window, std::vector<PageRange>& out) const;
+
   std::uint64_t left_ = 0;                // readable bytes not consumed yet
   std::optional<BitmapCommand> command_;  // unset until the header was read
 };

@@ -37,6 +37,10 @@ class VBALLOON_EXPORT PfnArrayEncoder {
   std::size_t bytes_ = 0;
 };
 
+// Appends the pages that the whole entries of `window` name; returns the bytes of those. For the
+// formats that carry such an array within something else.
+std::size_t decode_pfns(std::span<const std::byte> window, std::vector<PageRange>& out);
+
 class VBALLOON_EXPORT PfnArrayDecoder final : public Decoder {
  public:
   std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;

@@ -3,8 +3,8 @@
 //
 // Orders 0 to 10 of 4 KiB pages over several zones, with what matters of Linux's behaviour:
 // the smallest sufficient order first, the lower half of a split block is used, a freed block
-// merges with its free buddy, free lists are LIFO. One descriptor a page, made once; nothing is
-// taken from the C++ heap afterwards. One thread at a time.
+// merges with its free buddy, free lists are LIFO. All memory (13 bytes a page) is taken once;
+// nothing is taken from the C++ heap afterwards. One thread at a time.
 #ifndef VBALLOON_SIM_PAGE_ALLOCATOR_H_
 #define VBALLOON_SIM_PAGE_ALLOCATOR_H_
 
@@ -22,11 +22,10 @@ namespace vballoon::sim {
 inline constexpr unsigned kMaxOrder = 10;  // 4 MiB
 using BlocksByOrder = std::array<std::uint64_t, kMaxOrder + 1>;
 
-// Pages of a list that its owner took from the allocator, threaded through the page descriptors:
-// the newest first. Holds blocks of any order.
+// Pages of a list that its owner took from the allocator, threaded through the allocator's own
+// memory: the newest first. Holds blocks of any order.
 struct PageList {
-  std::uint32_t head = UINT32_MAX;  // descriptor index
-  std::uint32_t tail = UINT32_MAX;
+  std::uint32_t newest = UINT32_MAX;  // the allocator's number for the first page of a block
   std::uint64_t pages = 0;
 
   [[nodiscard]] bool empty() const { return pages == 0; }
@@ -43,9 +42,10 @@ struct Block {
 
 class VBALLOON_EXPORT PageAllocator {
  public:
-  // Each zone is a range of pages, ascending, without overlap; allocation prefers the last zone
-  // (as Linux prefers the normal zone to DMA32). All pages are free, in blocks as large as their
-  // alignment and the zone allow, freed from low to high as at boot.
+  // Each zone is a range of at least one page, ascending, without overlap, at most 2^31 pages in
+  // all (8 TiB). Allocation prefers the last zone (as Linux prefers the normal zone to DMA32), and
+  // no block crosses the end of a zone. All pages are free, in blocks as large as their alignment
+  // and the zone allow, freed from low to high as at boot.
   explicit PageAllocator(std::span<const PageRange> zones);
   PageAllocator(const PageAllocator&) = delete;
   PageAllocator& operator=(const PageAllocator&) = delete;
@@ -55,10 +55,10 @@ class VBALLOON_EXPORT PageAllocator {
   // would stay free.
   [[nodiscard]] std::optional<Block> allocate(unsigned order, std::uint64_t reserve = 0);
 
-  // Frees a block that was allocated; parts of one may be freed one by one.
+  // Frees a block that was allocated and is on no list; parts of one may be freed one by one.
   void free(Block block);
 
-  // Lists of allocated blocks: push in front, pop the newest.
+  // Lists of allocated blocks, each on one list at most: push in front, pop the newest.
   void push(PageList& list, Block block);
   [[nodiscard]] std::optional<Block> pop(PageList& list);
   // The block that pop() would give, and the one behind `block` in its list.
@@ -73,10 +73,9 @@ class VBALLOON_EXPORT PageAllocator {
 
  private:
   struct Zone;
-  struct PageDescriptor;
+
   std::vector<Zone> zones_;
   std::vector<PageRange> ranges_;
-  std::vector<PageDescriptor> descriptors_;
   std::uint64_t free_pages_ = 0;
 };
 

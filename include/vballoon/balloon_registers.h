@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// Numbers that both sides of a balloon know: status bits, queues, configuration.   room: base
+#ifndef VBALLOON_BALLOON_REGISTERS_H_
+#define VBALLOON_BALLOON_REGISTERS_H_
+
+#include <cstdint>
+
+namespace vballoon {
+
+inline constexpr std::uint32_t kBalloonDeviceId = 5;  // virtio 1.3, section 5.5.1
+
+// Device status bits (2.1).
+inline constexpr std::uint8_t kStatusAcknowledge = 1;
+inline constexpr std::uint8_t kStatusDriver = 2;
+inline constexpr std::uint8_t kStatusDriverOk = 4;
+inline constexpr std::uint8_t kStatusFeaturesOk = 8;
+inline constexpr std::uint8_t kStatusNeedsReset = 64;
+inline constexpr std::uint8_t kStatusFailed = 128;
+
+// Queues (5.5.2).
+inline constexpr std::uint16_t kInflateQueue = 0;
+inline constexpr std::uint16_t kDeflateQueue = 1;
+
+// Fields of the configuration space, each le32 in units of 4 KiB (5.5.4).
+inline constexpr std::uint64_t kNumPagesOffset = 0;  // target; written by the device
+inline constexpr std::uint64_t kActualOffset = 4;    // written by the driver
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_BALLOON_REGISTERS_H_

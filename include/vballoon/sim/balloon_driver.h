@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// The balloon driver of the simulated guest.                                      room: guest
+//
+// Behaves as Linux's does where the host can see it: one message outstanding, tells before it
+// frees, writes `actual` after each operation, backs off when memory is short. It never blocks:
+// step() does what can be done and says what it waits for. One thread at a time.
+#ifndef VBALLOON_SIM_BALLOON_DRIVER_H_
+#define VBALLOON_SIM_BALLOON_DRIVER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "vballoon/clock.h"
+#include "vballoon/export.h"
+#include "vballoon/features.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/result.h"
+#include "vballoon/sim/device_access.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::sim {
+
+// The order of page numbers in a PFN array: as allocated (Linux of 2016), or the last page first
+// (Linux since 2018).
+enum class PfnOrder : std::uint8_t { kAllocation, kReversed };
+
+struct DriverOptions {
+  // The dialect that the driver knows beside the standard's, and its bit.
+  Dialect dialect = Dialect::kStandard;
+  unsigned dialect_bit = kPublishedDialectBit;
+  // What it accepts, if offered, beside that and VERSION_1.
+  Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
+  PfnOrder pfn_order = PfnOrder::kReversed;
+  // In the bitmap dialect, at most that many pages are named by their numbers: below it an array
+  // is never longer than records.
+  std::uint64_t pfn_threshold_pages = 4;
+  // The largest blocks taken from the allocator in the scatter-gather dialect; the others take
+  // single pages, as published.
+  unsigned chunk_order = kMaxOrder;
+  std::uint16_t queue_size = 256;
+  // Pages that the balloon leaves free: the allocator's emergency reserve.
+  std::uint64_t reserve_pages = 256;
+  Clock clock = steady_clock();  // for DriverTimes only
+};
+
+// What the driver waits for.
+struct DriverWait {
+  enum class Kind : std::uint8_t { kUsedBuffer, kConfigChange, kTime };
+  Kind kind = Kind::kConfigChange;
+  std::chrono::nanoseconds until{0};  // with kTime: step again at this time; a config change
+                                      // may come sooner
+  friend bool operator==(const DriverWait&, const DriverWait&) = default;
+};
+
+struct DriverTimes {
+  std::chrono::nanoseconds allocator{0};    // taking pages from the allocator and giving them back
+  std::chrono::nanoseconds messages{0};     // from the first byte of a message to its answer
+  std::chrono::nanoseconds last_answer{0};  // when the last answer was seen: a time of the clock
+};
+
+struct DriverCounters {
+  std::uint64_t messages = 0;  // buffers put on a queue
+  std::uint64_t kicks = 0;
+  std::uint64_t failed_allocations = 0;
+  BlocksByOrder allocations_by_order{};
+  DriverTimes times;
+};
+
+class VBALLOON_EXPORT BalloonDriver {
+ public:
+  // Finds out what the device offers, negotiates, sets up queues in pages of the allocator and
+  // sets DRIVER_OK. `device`, and `allocator` must outlive the driver. Fails with
+  // kFeaturesNotOffered when the device offers no VERSION_1 or refuses the features, with
+  // kNotSupported when memory for the rings is missing, and as set_queue() does.
+  [[nodiscard]] static Result<std::unique_ptr<BalloonDriver>> probe(
+      DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
+      const DriverOptions& options = {});
+
+  ~BalloonDriver();
+
+  // Does all that can be done now. `now` is compared with nothing but former values of itself.
+  DriverWait step(std::chrono::nanoseconds now);
+
+  // What both sides agreed on; the dialect is kStandard when the bit was not accepted.
+  [[nodiscard]] Features features() const;
+  [[nodiscard]] Dialect dialect() const;
+
+  // Pages in the balloon, with those whose inflate is not answered yet.
+  [[nodiscard]] std::uint64_t ballooned_pages() const;
+  [[nodiscard]] const DriverCounters& counters() const;
+
+  // Calls visit(block) for each block in the balloon, the newest first.
+  void for_each_block(const std::function<void(Block)>& visit) const;
+
+ private:
+  struct Impl;
+  explicit BalloonDriver(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SIM_BALLOON_DRIVER_H_

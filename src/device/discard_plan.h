@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// Checks and books the pages of a batch, and decides which memory goes back to the kernel now.
+//
+// Policy only: a page of a region with 4 KiB pages goes at once; a page of a huge host page goes
+// when all of that huge page is in the balloon, and until then is owed. Where nothing may be owed
+// (MUST_TELL_HOST was not negotiated), a page that does not go with its own batch is forgone.
+#ifndef VBALLOON_SRC_DEVICE_DISCARD_PLAN_H_
+#define VBALLOON_SRC_DEVICE_DISCARD_PLAN_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "device/ledger.h"
+#include "vballoon/discarder.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/page_range.h"
+
+namespace vballoon {
+
+class DiscardPlan {
+ public:
+  // Both must outlive the plan. Has room for a batch of that many ranges without allocating.
+  DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges);
+
+  struct Outcome {
+    Ledger::Booked booked;
+    std::uint64_t outside_pages = 0;  // not in guest memory
+    std::uint64_t forgone_pages = 0;
+  };
+
+  // Takes an ordered batch (sort_and_merge) of inflated pages; the runs to discard follow from it.
+  Outcome inflate(std::span<const PageRange> batch, bool may_owe);
+
+  // Takes an ordered batch of deflated pages; the runs are those of the pages.
+  Outcome deflate(std::span<const PageRange> batch);
+
+  // The runs of the last batch: of single pages, and of huge host pages that became complete.
+  [[nodiscard]] std::span<const HostRun> page_runs() const { return page_runs_; }
+  [[nodiscard]] std::span<const HostRun> huge_runs() const { return huge_runs_; }
+
+  struct Settled {
+    std::uint64_t freed_pages = 0;
+    std::uint64_t forgone_pages = 0;
+  };
+  // Books what became of page_runs(), or of huge_runs().
+  Settled settle_pages(const DiscardReport& report, bool may_owe);
+  Settled settle_huge(DiscardReport& report, bool may_owe);
+
+ private:
+  // Calls piece(region, pages) for each part of the batch inside guest memory, ascending; returns
+  // the number of pages outside.
+  template <typename Piece>
+  std::uint64_t for_each_piece(std::span<const PageRange> batch, Piece piece) const;
+
+  void plan_huge_pages(bool may_owe, Outcome& outcome);
+
+  const GuestMemory& memory_;
+  Ledger& ledger_;
+  std::vector<HostRun> page_runs_;
+  std::vector<HostRun> huge_runs_;
+  // Pieces of the batch in regions of huge pages, looked at when the whole batch is booked.
+  struct HugePiece {
+    const MemoryRegion* region;
+    PageRange pages;
+  };
+  std::vector<HugePiece> huge_pieces_;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_DISCARD_PLAN_H_

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Which pages are in the balloon, and which of those still have to be given back.
+//
+// Two bits a page: *ballooned*, and *owed* (in the balloon, not yet discarded). Pages are known by
+// their index in the dense table over all regions (MemoryRegion::first_page_index), so holes cost
+// nothing.
+#ifndef VBALLOON_SRC_DEVICE_LEDGER_H_
+#define VBALLOON_SRC_DEVICE_LEDGER_H_
+
+#include <cstdint>
+#include <limits>
+
+#include "base/page_set.h"
+#include "vballoon/page_range.h"
+
+namespace vballoon {
+
+// Gathers ascending ranges into one mask for each word of 64 pages, so that a word that many
+// small ranges share is read and written once.
+template <typename OnWord>
+class WordGatherer {
+ public:
+  explicit WordGatherer(OnWord on_word) : on_word_(on_word) {}
+
+  void add(std::uint64_t first, std::uint64_t count) {
+    const std::uint64_t word = first / 64;
+    const unsigned bit = first % 64;
+    if (word != word_) {
+      flush();
+      word_ = word;
+    }
+    if (count <= 64 - bit) {
+      mask_ |= (kAll >> (64 - count)) << bit;
+    } else {
+      add_long(bit, count);
+    }
+  }
+
+  void flush() {
+    if (mask_ != 0) on_word_(word_, mask_);
+    mask_ = 0;
+  }
+
+ private:
+  static constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
+
+  void add_long(unsigned bit, std::uint64_t count) {
+    mask_ |= kAll << bit;
+    count -= 64 - bit;
+    flush();
+    for (++word_; count >= 64; count -= 64) on_word_(word_++, kAll);
+    if (count != 0) mask_ = kAll >> (64 - count);
+  }
+
+  OnWord on_word_;
+  std::uint64_t word_ = 0;
+  std::uint64_t mask_ = 0;
+};
+
+class Ledger {
+ public:
+  explicit Ledger(std::uint64_t pages) : ballooned_(pages), owed_(pages) {}
+
+  // What booking some pages found.
+  struct Booked {
+    std::uint64_t pages = 0;      // named
+    std::uint64_t unchanged = 0;  // inflated while in the balloon, deflated while not in it
+    std::uint64_t cancelled = 0;  // were owed and no longer are
+  };
+
+  // Books one word of pages as inflated, or as deflated.
+  void inflate(std::uint64_t word, std::uint64_t mask, Booked& booked);
+  void deflate(std::uint64_t word, std::uint64_t mask, Booked& booked);
+
+  // Marks pages of the balloon as owed; returns how many were not before.
+  std::uint64_t owe(PageRange pages);
+  // Marks pages as given back; returns how many were owed.
+  std::uint64_t settle(PageRange pages);
+
+  [[nodiscard]] std::uint64_t ballooned_pages() const { return ballooned_pages_; }
+  [[nodiscard]] std::uint64_t owed_pages() const { return owed_pages_; }
+  [[nodiscard]] bool is_ballooned(std::uint64_t page) const { return ballooned_.contains(page); }
+  [[nodiscard]] bool all_ballooned(PageRange pages) const {
+    return ballooned_.count(pages) == pages.count;
+  }
+
+  void clear();
+
+ private:
+  PageSet ballooned_;
+  PageSet owed_;  // a subset of ballooned_
+  std::uint64_t ballooned_pages_ = 0;
+  std::uint64_t owed_pages_ = 0;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_LEDGER_H_

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT
+#include "vballoon/sim/balloon_driver.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "guest/page_reporter.h"
+#include "ring/driver_queue.h"
+#include "vballoon/balloon_registers.h"
+#include "wire/dialect.h"
+
+namespace vballoon::sim {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// What Linux waits after a failed allocation.
+constexpr nanoseconds kBackOff = std::chrono::milliseconds(200);
+
+// The smallest order whose blocks hold that many bytes.
+unsigned order_for(std::uint64_t bytes) {
+  return static_cast<unsigned>(std::bit_width((bytes - 1) >> kPageShift));
+}
+
+}  // namespace
+
+struct BalloonDriver::Impl {
+  enum class State : std::uint8_t { kIdle, kInflating, kDeflating };
+
+  Impl(DeviceAccess& device_in, std::shared_ptr<const GuestMemory> memory_in,
+       PageAllocator& allocator_in, const DriverOptions& options_in)
+      : device(device_in),
+        memory(std::move(memory_in)),
+        allocator(allocator_in),
+        options(options_in) {}
+
+  Result<void> negotiate();
+  Result<void> set_up_queues();
+  Result<DmaBuffer> take_buffer(std::uint64_t bytes);
+  void make_reporter();
+
+  [[nodiscard]] DriverQueue& queue() {
+    return *queues[state == State::kInflating ? kInflateQueue : kDeflateQueue];
+  }
+  [[nodiscard]] bool answered();
+  [[nodiscard]] bool post_next();
+  void begin(nanoseconds now, std::uint64_t target);
+  void inflate(nanoseconds now, std::uint64_t pages);
+  void deflate(std::uint64_t pages);
+  void split_off(Block block, std::uint64_t pages);
+  void finish();
+  nanoseconds lap() {
+    const nanoseconds now = options.clock();
+    return now - std::exchange(lap_start, now);
+  }
+
+  DeviceAccess& device;
+  const std::shared_ptr<const GuestMemory> memory;
+  PageAllocator& allocator;
+  const DriverOptions options;
+
+  Features features;
+  Dialect dialect = Dialect::kStandard;
+  DmaBuffer message;  // where payloads are written
+  std::array<std::unique_ptr<DriverQueue>, 2> queues;
+  std::unique_ptr<PageReporter> reporter;
+
+  State state = State::kIdle;
+  PageList balloon;
+  PageList leaving;  // told to the device, not yet free
+  nanoseconds retry_at{0};
+  bool short_of_memory = false;
+  DriverCounters counters;
+  nanoseconds lap_start{0};
+};
+
+// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers it needs.
+Result<void> BalloonDriver::Impl::negotiate() {
+  device.write_status(0);
+  device.write_status(kStatusAcknowledge);
+  device.write_status(kStatusAcknowledge | kStatusDriver);
+  const Features offered = device.read_features();
+  if (!offered.has(Feature::kVersion1)) {
+    return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
+  }
+  Features wanted = options.features.with(Feature::kVersion1);
+  const bool knows_dialect =
+      options.dialect != Dialect::kStandard && offered.has_bit(options.dialect_bit);
+  if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
+  if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
+    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes)) {
+      message = *buffer;
+    } else {
+      wanted = wanted.without_bit(options.dialect_bit);
+    }
+  }
+  features = Features(offered.bits() & wanted.bits());
+  if (options.dialect != Dialect::kStandard) {
+    dialect = negotiated_dialect(options.dialect, options.dialect_bit, features);
+  }
+  device.write_features(features);
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
+  if ((device.read_status() & kStatusFeaturesOk) == 0) {
+    device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFailed);
+    return fail(Errc::kFeaturesNotOffered,
+                fmt::format("the device refuses features {:#x}", features.bits()));
+  }
+  return {};
+}
+
+Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
+  const unsigned order = order_for(bytes);
+  const auto block = order > kMaxOrder ? std::nullopt : allocator.allocate(order);
+  if (!block) {
+    return fail(Errc::kNotSupported,
+                fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
+  }
+  const std::uint64_t address = block->first << kPageShift;
+  std::byte* host = memory->host(address, block->pages().bytes());
+  if (host == nullptr) {
+    return fail(Errc::kNotSupported, "a page of the allocator lies outside guest memory");
+  }
+  return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
+}
+
+Result<void> BalloonDriver::Impl::set_up_queues() {
+  for (std::uint16_t i = 0; i < queues.size(); ++i) {
+    const auto ring = take_buffer(lay_out_ring(options.queue_size, 0).bytes);
+    if (!ring) return tl::unexpected(ring.error());
+    QueueConfig config = lay_out_ring(options.queue_size, ring->address).config;
+    config.event_index = features.has(Feature::kEventIdx);
+    config.indirect = features.has(Feature::kIndirectDesc);
+    auto queue = DriverQueue::create(memory, config);
+    if (!queue) return tl::unexpected(queue.error());
+    queues[i] = std::move(*queue);
+    if (auto set = device.set_queue(i, config); !set) return set;
+  }
+  if (!message.bytes.empty()) return {};
+  const auto buffer = take_buffer(kLinuxPfnsPerMessage * kPfnEntryBytes);
+  if (!buffer) return tl::unexpected(buffer.error());
+  message = *buffer;
+  return {};
+}
+
+void BalloonDriver::Impl::make_reporter() {
+  const std::uint64_t pages = memory->regions().back().pages().end();
+  switch (dialect) {
+    case Dialect::kStandard:
+      reporter = std::make_unique<PfnReporter>(message, options.pfn_order);
+      break;
+    case Dialect::kPageBitmap:
+      reporter = std::make_unique<BitmapReporter>(message, pages, options.pfn_threshold_pages);
+      break;
+    case Dialect::kScatterGather:
+      reporter = std::make_unique<ChunkReporter>(pages, options.chunk_order);
+      break;
+  }
+}
+
+// Whether every buffer of the message is back. If not, an interrupt will come.
+bool BalloonDriver::Impl::answered() {
+  do {
+    while (queue().take_used()) {
+    }
+    if (queue().free_descriptors() == queue().size()) return true;
+  } while (queue().enable_interrupts());
+  return false;
+}
+
+bool BalloonDriver::Impl::post_next() {
+  const std::uint16_t index = state == State::kInflating ? kInflateQueue : kDeflateQueue;
+  const std::uint16_t before = queue().free_descriptors();
+  if (!reporter->post(queue())) return false;
+  const auto descriptors = static_cast<std::uint64_t>(before - queue().free_descriptors());
+  counters.messages += dialect == Dialect::kScatterGather ? descriptors : 1;
+  if (queue().publish()) {
+    ++counters.kicks;
+    device.notify(index);
+  }
+  return true;
+}
+
+// Begins the operation that brings the balloon nearer to its target.
+void BalloonDriver::Impl::begin(nanoseconds now, std::uint64_t target) {
+  lap_start = options.clock();
+  if (target > balloon.pages) {
+    state = State::kInflating;
+    inflate(now, target - balloon.pages);
+  } else {
+    state = State::kDeflating;
+    deflate(balloon.pages - target);
+  }
+  counters.times.allocator += lap();
+}
+
+// Takes pages from the allocator, largest blocks first, until it has what the operation may have
+// or until memory is short.
+void BalloonDriver::Impl::inflate(nanoseconds now, std::uint64_t pages) {
+  pages = std::min(pages, reporter->max_pages());
+  unsigned order = reporter->max_order();
+  while (pages != 0) {
+    order = std::min(order, static_cast<unsigned>(std::bit_width(pages)) - 1);
+    const auto block = allocator.allocate(order, options.reserve_pages);
+    if (!block && order == 0) {
+      ++counters.failed_allocations;
+      short_of_memory = true;
+      retry_at = now + kBackOff;
+      return;
+    }
+    if (!block) {
+      --order;
+      continue;
+    }
+    ++counters.allocations_by_order[order];
+    allocator.push(balloon, *block);
+    reporter->add(*block);
+    pages -= block->pages().count;
+  }
+}
+
+// Takes the newest pages out of the balloon; they are freed when the device has been told.
+void BalloonDriver::Impl::deflate(std::uint64_t pages) {
+  pages = std::min(pages, reporter->max_pages());
+  while (pages != 0) {
+    const Block block = *allocator.pop(balloon);
+    if (block.pages().count > pages) {
+      split_off(block, pages);
+      return;
+    }
+    allocator.push(leaving, block);
+    reporter->add(block);
+    pages -= block.pages().count;
+  }
+}
+
+// Takes some pages of a block out of the balloon and leaves the others there.
+void BalloonDriver::Impl::split_off(Block block, std::uint64_t pages) {
+  while (pages != 0) {
+    const Block lower{block.first, block.order - 1};
+    const Block upper{block.first + lower.pages().count, lower.order};
+    if (pages < lower.pages().count) {
+      allocator.push(balloon, upper);
+      block = lower;
+      continue;
+    }
+    allocator.push(leaving, lower);
+    reporter->add(lower);
+    pages -= lower.pages().count;
+    block = upper;
+  }
+  allocator.push(balloon, block);
+}
+
+// All messages of the operation are answered.
+void BalloonDriver::Impl::finish() {
+  lap_start = options.clock();
+  while (const auto block = allocator.pop(leaving)) allocator.free(*block);
+  counters.times.allocator += lap();
+  device.write_config(kActualOffset, static_cast<std::uint32_t>(balloon.pages));
+  state = State::kIdle;
+}
+
+BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+BalloonDriver::~BalloonDriver() = default;
+
+Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
+    DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
+    const DriverOptions& options) {
+  auto impl = std::make_unique<Impl>(device, std::move(memory), allocator, options);
+  if (auto negotiated = impl->negotiate(); !negotiated) return tl::unexpected(negotiated.error());
+  if (auto set_up = impl->set_up_queues(); !set_up) return tl::unexpected(set_up.error());
+  impl->make_reporter();
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  return std::unique_ptr<BalloonDriver>(new BalloonDriver(std::move(impl)));
+}
+
+DriverWait BalloonDriver::step(nanoseconds now) {
+  Impl& d = *impl_;
+  for (;;) {
+    if (d.state != Impl::State::kIdle) {
+      // The answer to a message also ends the time that was spent on it.
+      if (!d.answered()) return {DriverWait::Kind::kUsedBuffer, {}};
+      const bool posted = d.post_next();
+      d.counters.times.messages += d.lap();
+      if (posted) continue;
+      d.counters.times.last_answer = d.lap_start;
+      d.finish();
+    }
+    const std::uint64_t target = d.device.read_config(kNumPagesOffset);
+    if (target == d.balloon.pages) return {DriverWait::Kind::kConfigChange, {}};
+    if (target > d.balloon.pages && d.short_of_memory && now < d.retry_at) {
+      return {DriverWait::Kind::kTime, d.retry_at};
+    }
+    d.short_of_memory = false;
+    d.begin(now, target);
+  }
+}
+
+Features BalloonDriver::features() const { return impl_->features; }
+Dialect BalloonDriver::dialect() const { return impl_->dialect; }
+std::uint64_t BalloonDriver::ballooned_pages() const { return impl_->balloon.pages; }
+const DriverCounters& BalloonDriver::counters() const { return impl_->counters; }
+
+void BalloonDriver::for_each_block(const std::function<void(Block)>& visit) const {
+  for (auto block = impl_->allocator.newest(impl_->balloon); block;
+       block = impl_->allocator.next(*block)) {
+    visit(*block);
+  }
+}
+
+}  // namespace vballoon::sim

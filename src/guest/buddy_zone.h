@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+// The buddies of one zone, and the links of the lists that its allocated blocks lie on.
+#ifndef VBALLOON_SRC_GUEST_BUDDY_ZONE_H_
+#define VBALLOON_SRC_GUEST_BUDDY_ZONE_H_
+
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "vballoon/page_range.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::sim {
+
+// What is asked for each page stands inline here: it is the inner loop of the simulated guest.
+//
+// Pages are numbered from the last multiple of the largest block at or before the zone, up to the
+// first such multiple behind it. So a buddy is found by its number alone, and numbers that have no
+// page need no check: they never head a free block.
+class BuddyZone {
+ public:
+  explicit BuddyZone(PageRange pages);
+
+  [[nodiscard]] Pfn end() const { return pages_.end(); }
+  [[nodiscard]] std::uint32_t numbers() const { return static_cast<std::uint32_t>(heads_.size()); }
+  [[nodiscard]] std::uint32_t number_of(Pfn pfn) const {
+    return static_cast<std::uint32_t>(pfn - origin_);
+  }
+  [[nodiscard]] Pfn pfn_of(std::uint32_t number) const { return origin_ + number; }
+
+  [[nodiscard]] bool can_allocate(unsigned order) const { return nonempty_ >> order != 0; }
+  // Requires can_allocate(order).
+  [[nodiscard]] Block allocate(unsigned order);
+  void free(Block block);
+
+  // Puts an allocated block on a list before `next`, or takes it off.
+  void enlist(Block block, std::uint32_t next);
+  void delist(Block block) { heads_[number_of(block.first)] = kNothing; }
+  // The block that begins at a listed page, and what enlist() was told.
+  [[nodiscard]] Block listed(Pfn first) const;
+  [[nodiscard]] std::uint32_t next_of_listed(Pfn first) const { return links_[number_of(first)]; }
+
+  [[nodiscard]] bool is_free(Pfn pfn) const;
+  [[nodiscard]] std::uint64_t free_blocks(unsigned order) const { return stacks_[order].live; }
+  // Whether all of the block is allocated and none of it on a list.
+  [[nodiscard]] bool is_taken(Block block) const;
+
+ private:
+  // What the page with this number heads: a free block or one on a list, and of which order.
+  using Head = std::uint8_t;
+  static constexpr Head kNothing = 0;
+  static constexpr Head kFree = 0x10;
+  static constexpr Head kListed = 0x20;
+  static constexpr Head kOrderMask = 0x0f;
+
+  // The free blocks of one order, the newest last. A block that merges away leaves a stale slot
+  // behind: taking it out would touch memory far from the block and cost most of the time of a
+  // free. A slot is current when the block that it names is free and names this slot in turn.
+  struct FreeStack {
+    std::vector<std::uint32_t> slots;
+    std::uint32_t size = 0;
+    std::uint32_t live = 0;  // current slots
+  };
+
+  static Head head(Head kind, unsigned order) { return static_cast<Head>(kind | order); }
+
+  void push(std::uint32_t number, unsigned order);
+  void remove(std::uint32_t number, unsigned order);
+  std::uint32_t pop(unsigned order);
+  void drop_stale_slots(unsigned order);
+  [[nodiscard]] bool is_current(unsigned order, std::uint32_t slot) const {
+    const std::uint32_t number = stacks_[order].slots[slot];
+    return heads_[number] == head(kFree, order) && links_[number] == slot;
+  }
+  [[nodiscard]] Head head_of_block_around(std::uint32_t number) const;
+
+  PageRange pages_;
+  Pfn origin_;
+  std::uint32_t nonempty_ = 0;  // bit k: there is a free block of order k
+  std::vector<Head> heads_;
+  std::vector<std::uint32_t> links_;  // of a free block its slot, of a listed one the next
+  std::array<FreeStack, kMaxOrder + 1> stacks_;
+};
+
+inline Block BuddyZone::allocate(unsigned order) {
+  unsigned found = order + static_cast<unsigned>(std::countr_zero(nonempty_ >> order));
+  const std::uint32_t number = pop(found);
+  while (found > order) {
+    --found;
+    push(number + (1u << found), found);
+  }
+  return {pfn_of(number), order};
+}
+
+inline void BuddyZone::free(Block block) {
+  std::uint32_t number = number_of(block.first);
+  unsigned order = block.order;
+  while (order < kMaxOrder) {
+    const std::uint32_t buddy = number ^ (1u << order);
+    if (heads_[buddy] != head(kFree, order)) break;
+    remove(buddy, order);
+    number &= ~(1u << order);
+    ++order;
+  }
+  push(number, order);
+}
+
+inline void BuddyZone::push(std::uint32_t number, unsigned order) {
+  FreeStack& stack = stacks_[order];
+  if (stack.size == stack.slots.size()) drop_stale_slots(order);
+  heads_[number] = head(kFree, order);
+  links_[number] = stack.size;
+  stack.slots[stack.size++] = number;
+  ++stack.live;
+  nonempty_ |= 1u << order;
+}
+
+inline void BuddyZone::remove(std::uint32_t number, unsigned order) {
+  FreeStack& stack = stacks_[order];
+  heads_[number] = kNothing;
+  if (--stack.live == 0) {
+    stack.size = 0;
+    nonempty_ &= ~(1u << order);
+  }
+}
+
+inline std::uint32_t BuddyZone::pop(unsigned order) {
+  FreeStack& stack = stacks_[order];
+  assert(stack.live > 0);
+  do --stack.size;
+  while (!is_current(order, stack.size));
+  const std::uint32_t number = stack.slots[stack.size];
+  remove(number, order);
+  return number;
+}
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_BUDDY_ZONE_H_

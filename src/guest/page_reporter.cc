@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+#include "guest/page_reporter.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <optional>
+
+#include "wire/chunk.h"
+
+namespace vballoon::sim {
+namespace {
+
+// A queue that is empty has room for two descriptors, whatever its size but 1.
+void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
+  [[maybe_unused]] const bool added = queue.add(buffers, {}, 0);
+  assert(added);
+}
+
+}  // namespace
+
+bool PfnReporter::post(DriverQueue& queue) {
+  if (pages_.empty()) return false;
+  if (order_ == PfnOrder::kReversed) std::ranges::reverse(pages_);
+  PfnArrayEncoder encoder(buffer_.bytes);
+  for (const Pfn page : pages_) {
+    [[maybe_unused]] const bool fits = encoder.append(page);
+    assert(fits);
+  }
+  pages_.clear();
+  add_readable(
+      queue, std::array{GuestBuffer{buffer_.address, static_cast<std::uint32_t>(encoder.bytes())}});
+  return true;
+}
+
+BitmapReporter::BitmapReporter(DmaBuffer buffer, std::uint64_t pages,
+                               std::uint64_t pfn_threshold_pages)
+    : buffer_(buffer), pfn_threshold_pages_(pfn_threshold_pages), pages_(pages) {}
+
+void BitmapReporter::add(Block block) {
+  pages_.add(block.first);
+  ++count_;
+  lowest_ = std::min(lowest_, block.first);
+  highest_ = std::max(highest_, block.first);
+}
+
+bool BitmapReporter::post(DriverQueue& queue) {
+  const auto data = buffer_.bytes.subspan(kBitmapHeaderBytes, kBitmapDataBytes);
+  if (count_ != 0 && count_ <= pfn_threshold_pages_) {
+    send(queue, BitmapCommand::kPfnArray, write_page_numbers(data));
+    count_ = 0;
+    return true;
+  }
+  const std::size_t bytes = write_records(data);
+  if (bytes == 0) return false;
+  send(queue, BitmapCommand::kRecords, bytes);
+  return true;
+}
+
+std::size_t BitmapReporter::write_page_numbers(std::span<std::byte> data) {
+  PfnArrayEncoder encoder(data);
+  for (PageRange run = pages_.next_run(lowest_, highest_ + 1); run.count != 0;
+       run = pages_.next_run(run.end(), highest_ + 1)) {
+    for (Pfn page = run.first; page < run.end(); ++page) {
+      [[maybe_unused]] const bool fits = encoder.append(page);
+      assert(fits);
+    }
+  }
+  pages_.remove({lowest_, highest_ + 1 - lowest_});
+  lowest_ = UINT64_MAX;
+  highest_ = 0;
+  return encoder.bytes();
+}
+
+// Goes on in the window in progress, or else in the next one that has pages. Windows follow one
+// another from the first word of the lowest page on. 0 when there is none.
+std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
+  for (;;) {
+    if (!encoder_) {
+      if (lowest_ > highest_) return 0;
+      window_ = lowest_ / 64 * 64;
+      window_end_ = std::min(window_ + kBitmapWindowPages, pages_.size());
+      const auto words = pages_.words().subspan(window_ / 64, (window_end_ - window_ + 63) / 64);
+      encoder_.emplace(words, window_);
+    }
+    const std::size_t bytes = encoder_->encode(data);
+    if (bytes != 0) return bytes;
+    encoder_.reset();
+    pages_.remove({window_, window_end_ - window_});
+    const PageRange next = pages_.next_run(window_end_, highest_ + 1);
+    lowest_ = next.first;
+    if (next.count != 0) continue;
+    lowest_ = UINT64_MAX;
+    highest_ = 0;
+    count_ = 0;
+    return 0;
+  }
+}
+
+void BitmapReporter::send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes) {
+  const auto bytes = static_cast<std::uint32_t>(data_bytes);
+  write_bitmap_header(buffer_.bytes.first<kBitmapHeaderBytes>(), command, bytes);
+  add_readable(queue, std::array{GuestBuffer{buffer_.address, kBitmapHeaderBytes},
+                                 GuestBuffer{buffer_.address + kBitmapHeaderBytes, bytes}});
+}
+
+void ChunkReporter::add(Block block) {
+  pages_.add(block.pages());
+  lowest_ = std::min(lowest_, block.first);
+  highest_ = std::max(highest_, block.pages().end() - 1);
+}
+
+bool ChunkReporter::post(DriverQueue& queue) {
+  bool posted = false;
+  while (lowest_ <= highest_) {
+    const PageRange run = pages_.next_run(lowest_, highest_ + 1);
+    if (run.count == 0) break;
+    const GuestBuffer chunk = first_chunk(run);
+    if (!queue.add({}, std::array{chunk}, 0)) {
+      lowest_ = run.first;
+      return true;
+    }
+    posted = true;
+    const std::uint64_t named = chunk.length >> kPageShift;
+    pages_.remove({run.first, named});
+    lowest_ = run.first + named;
+  }
+  lowest_ = UINT64_MAX;
+  highest_ = 0;
+  return posted;
+}
+
+}  // namespace vballoon::sim

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+// What a split virtqueue looks like in guest memory (virtio 1.3, section 2.7), for both sides.
+//
+// Each field is read and written by one atomic access: the other side may write it at any moment,
+// and what was read must not be fetched a second time behind our back.
+#ifndef VBALLOON_SRC_RING_SPLIT_LAYOUT_H_
+#define VBALLOON_SRC_RING_SPLIT_LAYOUT_H_
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "vballoon/device_queue.h"
+#include "vballoon/guest_memory.h"
+
+namespace vballoon {
+
+// Ring fields are little-endian; a big-endian host would need a swap in GuestField.
+static_assert(std::endian::native == std::endian::little);
+
+struct Descriptor {
+  std::uint64_t address = 0;
+  std::uint32_t length = 0;
+  std::uint16_t flags = 0;
+  std::uint16_t next = 0;
+};
+static_assert(sizeof(Descriptor) == 16);
+
+inline constexpr std::uint16_t kDescriptorNext = 1;
+inline constexpr std::uint16_t kDescriptorWrite = 2;
+inline constexpr std::uint16_t kDescriptorIndirect = 4;
+
+inline constexpr std::uint16_t kAvailNoInterrupt = 1;
+inline constexpr std::uint16_t kUsedNoNotify = 1;
+
+inline constexpr std::uint64_t kMaxChainBytes = std::uint64_t{1} << 32;
+
+struct UsedElement {
+  std::uint32_t id = 0;
+  std::uint32_t length = 0;
+};
+static_assert(sizeof(UsedElement) == 8);
+
+constexpr std::uint64_t descriptor_table_bytes(std::uint16_t size) {
+  return sizeof(Descriptor) * std::uint64_t{size};
+}
+// Flags, index, one head an entry, used_event.
+constexpr std::uint64_t available_ring_bytes(std::uint16_t size) {
+  return 6 + 2 * std::uint64_t{size};
+}
+// Flags, index, one element an entry, avail_event.
+constexpr std::uint64_t used_ring_bytes(std::uint16_t size) {
+  return 6 + sizeof(UsedElement) * std::uint64_t{size};
+}
+
+// Whether moving an index from `before` to `now` passed the entry that the other side waits for.
+constexpr bool passes_event(std::uint16_t event, std::uint16_t now, std::uint16_t before) {
+  return static_cast<std::uint16_t>(now - event - 1) < static_cast<std::uint16_t>(now - before);
+}
+
+// One field in guest memory.
+template <typename T>
+class GuestField {
+ public:
+  explicit GuestField(std::byte* at) : value_(*reinterpret_cast<T*>(at)) {}
+
+  [[nodiscard]] T load(std::memory_order order = std::memory_order_relaxed) const {
+    return value_.load(order);
+  }
+  void store(T value, std::memory_order order = std::memory_order_relaxed) const {
+    value_.store(value, order);
+  }
+
+ private:
+  std::atomic_ref<T> value_;
+};
+
+// The three parts of a queue, in this process. Indices wrap by themselves.
+class SplitLayout {
+ public:
+  using Field = GuestField<std::uint16_t>;
+
+  // Nothing when the size, an alignment or a place is not allowed. The memory must outlive it.
+  [[nodiscard]] static std::optional<SplitLayout> locate(const GuestMemory& memory,
+                                                         const QueueConfig& config);
+
+  [[nodiscard]] std::uint16_t size() const { return size_; }
+
+  [[nodiscard]] Descriptor load_descriptor(std::uint16_t index) const;
+  void store_descriptor(std::uint16_t index, const Descriptor& descriptor) const;
+
+  [[nodiscard]] Field avail_flags() const { return Field(available_); }
+  [[nodiscard]] Field avail_index() const { return Field(available_ + 2); }
+  [[nodiscard]] Field avail_head(std::uint16_t index) const {
+    return Field(available_ + 4 + std::size_t{2} * slot(index));
+  }
+  [[nodiscard]] Field used_event() const { return Field(available_ + 4 + std::size_t{2} * size_); }
+
+  [[nodiscard]] Field used_flags() const { return Field(used_); }
+  [[nodiscard]] Field used_index() const { return Field(used_ + 2); }
+  [[nodiscard]] UsedElement load_used(std::uint16_t index) const;
+  void store_used(std::uint16_t index, UsedElement element) const;
+  [[nodiscard]] Field avail_event() const { return Field(used_ + 4 + sizeof(UsedElement) * size_); }
+
+ private:
+  SplitLayout() = default;
+
+  [[nodiscard]] std::uint16_t slot(std::uint16_t index) const {
+    return static_cast<std::uint16_t>(index & (size_ - 1));
+  }
+
+  std::byte* descriptors_ = nullptr;
+  std::byte* available_ = nullptr;
+  std::byte* used_ = nullptr;
+  std::uint16_t size_ = 0;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_RING_SPLIT_LAYOUT_H_

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+#include "vballoon/sim/machine.h"
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+#include "vm/device_thread.h"
+#include "vm/event_fd.h"
+
+namespace vballoon::sim {
+namespace {
+
+using std::chrono::nanoseconds;
+
+// The driver's way to the device: registers by call, kicks as the machine wants them.
+class InProcessAccess final : public DeviceAccess {
+ public:
+  InProcessAccess(BalloonDevice& device, std::function<void(std::uint16_t)> kick)
+      : device_(device), kick_(std::move(kick)) {}
+
+  Features read_features() override { return device_.offered_features(); }
+  void write_features(Features accepted) override { device_.write_features(accepted); }
+  std::uint8_t read_status() override { return device_.read_status(); }
+  void write_status(std::uint8_t status) override { device_.write_status(status); }
+
+  std::uint32_t read_config(std::uint64_t offset) override {
+    std::array<std::byte, 4> bytes{};
+    device_.read_config(offset, bytes);
+    std::uint32_t value = 0;
+    for (unsigned i = 0; i < 4; ++i) value |= std::to_integer<std::uint32_t>(bytes[i]) << (8 * i);
+    return value;
+  }
+  void write_config(std::uint64_t offset, std::uint32_t value) override {
+    std::array<std::byte, 4> bytes{};
+    for (unsigned i = 0; i < 4; ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i));
+    device_.write_config(offset, bytes);
+  }
+  Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override {
+    return device_.set_queue(index, config);
+  }
+  void notify(std::uint16_t queue) override { kick_(queue); }
+
+ private:
+  BalloonDevice& device_;
+  std::function<void(std::uint16_t)> kick_;
+};
+
+DriverCounters minus(const DriverCounters& after, const DriverCounters& before) {
+  DriverCounters d = after;
+  d.messages -= before.messages;
+  d.kicks -= before.kicks;
+  d.failed_allocations -= before.failed_allocations;
+  d.times.allocator -= before.times.allocator;
+  d.times.messages -= before.times.messages;
+  for (std::size_t i = 0; i < d.allocations_by_order.size(); ++i) {
+    d.allocations_by_order[i] -= before.allocations_by_order[i];
+  }
+  return d;
+}
+
+// owed_bytes and last_discard_errno are states, not counters.
+BalloonMetrics minus(const BalloonMetrics& after, const BalloonMetrics& before) {
+  BalloonMetrics d = after;
+  d.inflate_messages -= before.inflate_messages;
+  d.deflate_messages -= before.deflate_messages;
+  d.queue_bytes -= before.queue_bytes;
+  d.inflated_bytes -= before.inflated_bytes;
+  d.deflated_bytes -= before.deflated_bytes;
+  d.freed_bytes -= before.freed_bytes;
+  d.forgone_bytes -= before.forgone_bytes;
+  d.cancelled_bytes -= before.cancelled_bytes;
+  d.discard_calls -= before.discard_calls;
+  d.discard_failures -= before.discard_failures;
+  d.notifications -= before.notifications;
+  d.stages.decode -= before.stages.decode;
+  d.stages.translate -= before.stages.translate;
+  d.stages.discard -= before.stages.discard;
+  for (std::size_t i = 0; i < d.errors.size(); ++i) d.errors[i] -= before.errors[i];
+  return d;
+}
+
+}  // namespace
+
+struct Machine::Impl {
+  explicit Impl(EventFd call_in) : call(std::move(call_in)) {}
+
+  [[nodiscard]] nanoseconds device_system_time() const {
+    return thread ? thread->system_time() : thread_system_time();
+  }
+  void run(const std::function<bool()>& keep_going);
+
+  Clock clock;
+  NotifyMode notify = NotifyMode::kEventfd;
+  const EventFd call;  // the device's interrupts
+  std::unique_ptr<BalloonDevice> device;
+  std::unique_ptr<DeviceThread> thread;
+  std::unique_ptr<InProcessAccess> access;
+  std::unique_ptr<BalloonDriver> driver;
+};
+
+// Steps the driver until it has nothing to do, or is short of memory, or is stopped.
+void Machine::Impl::run(const std::function<bool()>& keep_going) {
+  while (!keep_going || keep_going()) {
+    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return;
+    if (notify == NotifyMode::kEventfd) call.wait();
+  }
+}
+
+Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Machine::~Machine() = default;
+
+Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemory> memory,
+                                                PageAllocator& allocator,
+                                                std::unique_ptr<Discarder> discarder,
+                                                const MachineOptions& options) {
+  auto call = EventFd::create();
+  auto kick = EventFd::create();
+  if (!call || !kick) return tl::unexpected((call ? kick.error() : call.error()));
+  auto impl = std::make_unique<Impl>(std::move(*call));
+  impl->notify = options.notify;
+
+  BalloonOptions device_options = options.device;
+  impl->clock = device_options.clock ? device_options.clock : steady_clock();
+  if (options.notify == NotifyMode::kEventfd) {
+    device_options.notify_queue = [call_fd = &impl->call](std::uint16_t) { call_fd->signal(); };
+    device_options.notify_config = [call_fd = &impl->call] { call_fd->signal(); };
+  }
+  auto device = BalloonDevice::create(memory, std::move(discarder), std::move(device_options));
+  if (!device) return tl::unexpected(device.error());
+  impl->device = std::move(*device);
+
+  std::function<void(std::uint16_t)> deliver;
+  if (options.notify == NotifyMode::kEventfd) {
+    impl->thread = std::make_unique<DeviceThread>(*impl->device, std::move(*kick));
+    deliver = [thread = impl->thread.get()](std::uint16_t queue) { thread->kick(queue); };
+  } else {
+    deliver = [served = impl->device.get()](std::uint16_t queue) {
+      while (served->process(queue)) {
+      }
+    };
+  }
+  impl->access = std::make_unique<InProcessAccess>(*impl->device, std::move(deliver));
+
+  DriverOptions driver_options = options.driver;
+  driver_options.dialect = options.device.dialect;
+  driver_options.dialect_bit = options.device.dialect_bit;
+  auto driver = BalloonDriver::probe(*impl->access, std::move(memory), allocator, driver_options);
+  if (!driver) return tl::unexpected(driver.error());
+  impl->driver = std::move(*driver);
+  return std::unique_ptr<Machine>(new Machine(std::move(impl)));
+}
+
+Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
+                                     const std::function<bool()>& keep_going) {
+  const DriverCounters driver_before = impl_->driver->counters();
+  const BalloonMetrics device_before = impl_->device->metrics();
+  const std::uint64_t pages_before = impl_->driver->ballooned_pages();
+  const nanoseconds kernel_before = impl_->device_system_time();
+  const nanoseconds begin = impl_->clock();
+
+  if (auto set = impl_->device->set_target_pages(balloon_pages); !set) {
+    return tl::unexpected(set.error());
+  }
+  impl_->run(keep_going);
+
+  const nanoseconds end = impl_->clock();
+  const std::uint64_t pages = impl_->driver->ballooned_pages();
+  ResizeReport report;
+  report.reached = pages == balloon_pages;
+  report.pages = pages > pages_before ? pages - pages_before : pages_before - pages;
+  report.driver = minus(impl_->driver->counters(), driver_before);
+  report.device = minus(impl_->device->metrics(), device_before);
+  report.kernel = impl_->device_system_time() - kernel_before;
+  report.guest = report.driver.times.last_answer - begin;
+  const bool discarded = report.device.discard_calls != 0;
+  report.wall = discarded ? report.device.stages.last_discard_end - begin : end - begin;
+  report.stages.allocate = report.driver.times.allocator;
+  report.stages.translate = report.device.stages.translate;
+  report.stages.discard = report.device.stages.discard;
+  report.stages.send =
+      report.driver.times.messages - report.stages.translate - report.stages.discard;
+  return report;
+}
+
+BalloonDevice& Machine::device() { return *impl_->device; }
+const BalloonDevice& Machine::device() const { return *impl_->device; }
+BalloonDriver& Machine::driver() { return *impl_->driver; }
+
+}  // namespace vballoon::sim

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#include "wire/pfn_array.h"
+
+#include <algorithm>
+#include <cassert>
+#include <limits>
+
+#include "wire/little_endian.h"
+#include "wire/range_writer.h"
+
+namespace vballoon {
+namespace {
+
+std::uint32_t load_pfn(const std::byte* entries, std::size_t index) {
+  return load_le<std::uint32_t>(entries + index * kPfnEntryBytes);
+}
+
+// How many entries from number `i` on go on from page `before` in steps of one page up or down,
+// as far as that is found out in groups, which are compared without a branch.
+template <int kStep>
+std::size_t count_straight(const std::byte* at, std::size_t i, std::size_t entries, Pfn before) {
+  constexpr std::uint32_t kGroup = 16;
+  std::size_t count = 0;
+  // The last entry of a group is compared in 64 bits: page numbers do not wrap.
+  while (entries - i >= kGroup &&
+         load_pfn(at, i + kGroup - 1) == before + kGroup * static_cast<Pfn>(kStep)) {
+    std::uint32_t differences = 0;
+    for (std::uint32_t k = 0; k < kGroup; ++k) {
+      const auto expected =
+          static_cast<std::uint32_t>(before) + (k + 1) * static_cast<std::uint32_t>(kStep);
+      differences |= load_pfn(at, i + k) ^ expected;
+    }
+    if (differences != 0) break;
+    before += kGroup * static_cast<Pfn>(kStep);
+    count += kGroup;
+    i += kGroup;
+  }
+  return count;
+}
+
+}  // namespace
+
+bool PfnArrayEncoder::append(Pfn pfn) {
+  assert(pfn <= std::numeric_limits<std::uint32_t>::max());
+  if (buffer_.size() - bytes_ < kPfnEntryBytes) return false;
+  store_le(buffer_.data() + bytes_, static_cast<std::uint32_t>(pfn));
+  bytes_ += kPfnEntryBytes;
+  return true;
+}
+
+std::size_t decode_pfns(std::span<const std::byte> window, std::vector<PageRange>& out) {
+  const std::size_t entries = window.size() / kPfnEntryBytes;
+  if (entries == 0) return 0;
+
+  // The run grows at both ends, so that an order that turns around is right as well. A page that
+  // is named again never joins it, so that repeated pages stay visible.
+  const std::byte* const at = window.data();
+  RangeWriter writer(out);
+  Pfn first = load_pfn(at, 0);
+  Pfn end = first + 1;
+  for (std::size_t i = 1; i < entries;) {
+    const std::size_t block_end = std::min(entries, i + RangeWriter::kBlock);
+    PageRange* to = writer.room(block_end - i);
+    while (i < block_end) {
+      const Pfn pfn = load_pfn(at, i++);
+      if (pfn == end) {
+        const std::size_t more = count_straight<+1>(at, i, entries, pfn);
+        end += 1 + more;
+        i += more;
+      } else if (pfn + 1 == first) {
+        const std::size_t more = count_straight<-1>(at, i, entries, pfn);
+        first = pfn - more;
+        i += more;
+      } else {
+        *to++ = {first, end - first};
+        first = pfn;
+        end = pfn + 1;
+      }
+    }
+    writer.commit(to);
+  }
+  writer.append({first, end - first});
+  return entries * kPfnEntryBytes;
+}
+
+std::optional<Errc> PfnArrayDecoder::begin(std::uint64_t readable_bytes,
+                                           std::size_t /*writable_buffers*/) {
+  left_ = readable_bytes;
+  if (readable_bytes == 0) return Errc::kPayloadMissing;
+  return std::nullopt;
+}
+
+Decoder::Step PfnArrayDecoder::payload(std::span<const std::byte> window,
+                                       std::vector<PageRange>& out) {
+  assert(window.size() <= left_);
+  const std::size_t consumed = decode_pfns(window, out);
+  left_ -= consumed;
+  return {consumed};
+}
+
+std::optional<Errc> PfnArrayDecoder::buffer(const GuestBuffer& /*buffer*/,
+                                            std::vector<PageRange>& /*out*/) {
+  return Errc::kUnexpectedWritable;
+}
+
+std::optional<Errc> PfnArrayDecoder::end() {
+  if (left_ != 0) return Errc::kPayloadNotMultiple;
+  return std::nullopt;
+}
+
+}  // namespace vballoon

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// A running ring takes nothing from the heap, whatever the guest puts on it.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <vector>
+
+#include "ring/driver_queue.h"
+#include "vballoon/device_queue.h"
+#include "vballoon/guest_memory.h"
+
+namespace {
+
+// Of this thread, so that tests with threads beside it do not count.
+thread_local std::uint64_t allocations = 0;
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* const memory = std::malloc(bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t /*bytes*/) noexcept { std::free(memory); }
+
+namespace vballoon {
+namespace {
+
+class RingAllocationTest : public ::testing::Test {
+ protected:
+  RingAllocationTest() {
+    config_.indirect = true;
+    driver_ = DriverQueue::create(memory_, config_).value();
+    if (!device_.start(memory_, config_)) throw std::runtime_error("queue does not start");
+  }
+
+  // Chains of one piece, of all pieces and through a table, there and back.
+  void turn(int times) {
+    const std::array<GuestBuffer, kSize> pieces{};
+    for (int i = 0; i < times; ++i) {
+      good_ = good_ && driver_->add(std::span(pieces).first(1), {}, 0);
+      good_ = good_ && driver_->add_indirect(pieces, {}, kTable, 1);
+      (void)driver_->publish();
+      while (auto chain = device_.pop().value()) chain->complete(1);
+      (void)device_.publish();
+      good_ = good_ && driver_->take_used() && driver_->take_used();
+    }
+  }
+  // Chains that the device must refuse.
+  void turn_malformed(int times) {
+    const std::array<GuestBuffer, 2> pieces{GuestBuffer{0, 0xFFFFFFFF}, GuestBuffer{0, 0xFFFFFFFF}};
+    for (int i = 0; i < times; ++i) {
+      good_ = good_ && driver_->add(pieces, {}, 0);
+      (void)driver_->publish();
+      good_ = good_ && !device_.pop();
+      (void)device_.publish();
+      good_ = good_ && driver_->take_used();
+    }
+  }
+
+  static constexpr std::uint16_t kSize = 16;
+  static constexpr std::uint64_t kTable = 0x8000;
+
+  std::shared_ptr<const GuestMemory> memory_ =
+      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 16}}).value();
+  QueueConfig config_ = lay_out_ring(kSize, 0).config;
+  std::unique_ptr<DriverQueue> driver_;
+  DeviceQueue device_;
+  bool good_ = true;
+};
+
+TEST_F(RingAllocationTest, CounterSeesAllocations) {
+  const std::uint64_t before = allocations;
+
+  const auto number = std::make_unique<int>(1);
+
+  EXPECT_EQ(allocations - before, 1u);
+}
+
+TEST_F(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
+  const std::uint64_t before = allocations;
+
+  turn(100);
+
+  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_TRUE(good_);
+}
+
+TEST_F(RingAllocationTest, MalformedChainsAllocateNothing) {
+  const std::uint64_t before = allocations;
+
+  turn_malformed(100);
+
+  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_TRUE(good_);
+}
+
+}  // namespace
+}  // namespace vballoon

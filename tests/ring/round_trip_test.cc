@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// Both sides of a ring on two threads that sleep whenever the ring is empty: no notification is
+// lost.
+//
+// A side is woken only when publish() of the other asked for it, so one lost kick or interrupt
+// stops the test for good; the watchdog in Bell::wait() turns that into a failure.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "ring/driver_queue.h"
+#include "vballoon/device_queue.h"
+#include "vballoon/guest_memory.h"
+
+namespace vballoon {
+namespace {
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t kManyTrips = 100'000;
+constexpr std::uint64_t kSleepyTrips = 10'000;
+#else
+constexpr std::uint64_t kManyTrips = 10'000'000;
+constexpr std::uint64_t kSleepyTrips = 100'000;
+#endif
+
+// An eventfd: what a kick or an interrupt is when both sides are threads.
+class Bell {
+ public:
+  Bell() : fd_(::eventfd(0, EFD_CLOEXEC)) {
+    if (fd_ < 0) throw std::runtime_error("eventfd");
+  }
+  Bell(const Bell&) = delete;
+  Bell& operator=(const Bell&) = delete;
+  ~Bell() { ::close(fd_); }
+
+  void ring() {
+    ++rings_;
+    if (::eventfd_write(fd_, 1) != 0) throw std::runtime_error("eventfd_write");
+  }
+  // Sleeps until it rings. False when it does not: nobody else in this test takes that long.
+  [[nodiscard]] bool wait() const {
+    constexpr int kWatchdogMs = 60'000;
+    pollfd poll{.fd = fd_, .events = POLLIN, .revents = 0};
+    eventfd_t count = 0;
+    return ::poll(&poll, 1, kWatchdogMs) == 1 && ::eventfd_read(fd_, &count) == 0;
+  }
+  [[nodiscard]] std::uint64_t rings() const { return rings_; }
+
+ private:
+  int fd_;
+  std::uint64_t rings_ = 0;  // of the thread that rings
+};
+
+struct Outcome {
+  std::uint64_t trips = 0;       // buffers that came back
+  std::uint64_t mismatches = 0;  // of these, how many did not carry what was sent
+  std::uint64_t kicks = 0;
+  std::uint64_t interrupts = 0;
+  bool lost = false;  // somebody slept for ever
+};
+
+class RoundTrip {
+ public:
+  RoundTrip(std::uint16_t size, bool event_index) : config_(lay_out_ring(size, 0).config) {
+    config_.event_index = event_index;
+    driver_ = DriverQueue::create(memory_, config_).value();
+    if (!device_.start(memory_, config_)) throw std::runtime_error("queue does not start");
+  }
+
+  Outcome run(std::uint64_t trips) {
+    std::thread device([this] { run_device(); });
+    run_driver(trips);
+    device.join();
+    outcome_.kicks = kick_.rings();
+    outcome_.interrupts = interrupt_.rings();
+    outcome_.lost = lost_;
+    std::cout << trips << " round trips with " << outcome_.kicks << " kicks and "
+              << outcome_.interrupts << " interrupts\n";
+    return outcome_;
+  }
+
+ private:
+  static constexpr std::uint64_t kPayloads = 0x20000;
+  static constexpr std::uint64_t kStop = ~std::uint64_t{0};
+
+  // One buffer for each descriptor: a token's bytes are not touched before it came back.
+  [[nodiscard]] GuestBuffer buffer_of(std::uint64_t token) const {
+    return {kPayloads + token % config_.size * 8, 8};
+  }
+
+  bool send(std::uint64_t token, std::uint64_t payload) {
+    if (driver_->free_descriptors() == 0) return false;
+    const GuestBuffer buffer = buffer_of(token);
+    return memory_->write(buffer.address, std::as_bytes(std::span(&payload, 1))) &&
+           driver_->add(std::array{buffer}, {}, token);
+  }
+
+  void run_driver(std::uint64_t trips) {
+    std::uint64_t sent = 0;
+    driver_->disable_interrupts();
+    while (outcome_.trips < trips && !lost_) {
+      while (sent < trips && send(sent, sent)) ++sent;
+      if (driver_->publish()) kick_.ring();
+      if (!take_all_used() && !driver_->enable_interrupts() && !interrupt_.wait()) lost_ = true;
+      driver_->disable_interrupts();
+    }
+    (void)send(sent, kStop);
+    if (driver_->publish() || lost_) kick_.ring();
+  }
+
+  bool take_all_used() {
+    bool any = false;
+    while (const auto used = driver_->take_used()) {
+      any = true;
+      const bool matches =
+          used->token == outcome_.trips && used->written == static_cast<std::uint32_t>(used->token);
+      outcome_.mismatches += matches ? 0 : 1;
+      ++outcome_.trips;
+    }
+    return any;
+  }
+
+  void run_device() {
+    bool stop = false;
+    device_.disable_kicks();
+    while (!stop && !lost_) {
+      while (const auto payload = serve_one()) stop = *payload == kStop;
+      if (device_.publish()) interrupt_.ring();
+      if (!stop && !device_.enable_kicks() && !kick_.wait()) lost_ = true;
+      device_.disable_kicks();
+    }
+  }
+
+  // Takes a chain and answers with the low half of what it carries.
+  std::optional<std::uint64_t> serve_one() {
+    auto popped = device_.pop();
+    if (!popped) throw std::runtime_error(popped.error().message());
+    if (!*popped) return std::nullopt;
+    std::uint64_t payload = 0;
+    if (!(*popped)->read(0, std::as_writable_bytes(std::span(&payload, 1)))) {
+      throw std::runtime_error("payload cannot be read");
+    }
+    (*popped)->complete(static_cast<std::uint32_t>(payload));
+    return payload;
+  }
+
+  std::shared_ptr<const GuestMemory> memory_ =
+      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  QueueConfig config_;
+  std::unique_ptr<DriverQueue> driver_;
+  DeviceQueue device_;
+  Bell kick_;
+  Bell interrupt_;
+  std::atomic<bool> lost_{false};
+  Outcome outcome_;
+};
+
+TEST(RoundTripThreadsTest, ManyTripsWithEventIndexLoseNoKick) {
+  const Outcome outcome = RoundTrip(64, true).run(kManyTrips);
+
+  EXPECT_FALSE(outcome.lost);
+  EXPECT_EQ(outcome.trips, kManyTrips);
+  EXPECT_EQ(outcome.mismatches, 0u);
+  EXPECT_LT(outcome.kicks, kManyTrips);
+}
+
+TEST(RoundTripThreadsTest, ManyTripsWithFlagsLoseNoKick) {
+  const Outcome outcome = RoundTrip(64, false).run(kManyTrips / 10);
+
+  EXPECT_FALSE(outcome.lost);
+  EXPECT_EQ(outcome.trips, kManyTrips / 10);
+  EXPECT_EQ(outcome.mismatches, 0u);
+}
+
+// With one entry both sides go to sleep in almost every trip.
+TEST(RoundTripThreadsTest, SleepyTripsWithEventIndexLoseNoKick) {
+  const Outcome outcome = RoundTrip(1, true).run(kSleepyTrips);
+
+  EXPECT_FALSE(outcome.lost);
+  EXPECT_EQ(outcome.trips, kSleepyTrips);
+  EXPECT_EQ(outcome.mismatches, 0u);
+}
+
+TEST(RoundTripThreadsTest, SleepyTripsWithFlagsLoseNoKick) {
+  const Outcome outcome = RoundTrip(1, false).run(kSleepyTrips);
+
+  EXPECT_FALSE(outcome.lost);
+  EXPECT_EQ(outcome.trips, kSleepyTrips);
+  EXPECT_EQ(outcome.mismatches, 0u);
+}
+
+}  // namespace
+}  // namespace vballoon

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "compare_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "compare_report.h"
+#include "figures.h"
+#include "guest_set_up.h"
+#include "interrupt.h"
+#include "limit.h"
+#include "progress.h"
+#include "row_run.h"
+
+namespace vballoon::tool {
+namespace {
+
+int report_failure(const Error& error) {
+  fmt::print(stderr, "error: {}\n", error.message());
+  const bool usage = error.code == Errc::kInvalidArgument || error.code == Errc::kTargetTooLarge;
+  return usage ? kExitUsage : kExitFailed;
+}
+
+// The steps of a comparison: every run of every row, and a measurement of the limit around each.
+class Steps {
+ public:
+  Steps(const CompareOptions& options, std::size_t rows)
+      : progress_(!options.quiet), steps_(static_cast<double>(rows * options.repeat * 2 + 1)) {}
+
+  // Begins the next step; the tick goes to what does it.
+  Oracle::Tick next(const std::string& label) {
+    progress_.begin(label, at_ / steps_, (at_ + 1) / steps_);
+    at_ += 1;
+    return [this](double done) {
+      progress_.update(done);
+      return !interrupted();
+    };
+  }
+  void done() { progress_.clear(); }
+
+ private:
+  Progress progress_;
+  double steps_;
+  double at_ = 0;
+};
+
+// All runs, the rows in turn so that a drift of the machine meets them alike; false when stopped.
+Result<bool> run_all(Comparison& comparison, Steps& steps) {
+  const CompareOptions& options = comparison.options;
+  const std::uint64_t bytes = comparison.plan.inflate_pages << kPageShift;
+  std::vector<double> limits;
+  const auto measure = [&]() -> Result<bool> {
+    const auto limit = measure_limit(options, bytes, steps.next("the limit of this machine"));
+    if (!limit) return tl::unexpected(limit.error());
+    limits.push_back(*limit);
+    return !interrupted();
+  };
+
+  if (auto going = measure(); !going || !*going) return going;
+  for (unsigned i = 0; i < options.repeat; ++i) {
+    for (Row& row : comparison.rows) {
+      const auto run = run_row(options, comparison.plan, row.spec, steps.next(row_name(row.spec)));
+      if (!run) return tl::unexpected(run.error());
+      if (!run->has_value()) return false;
+      row.runs.push_back(**run);
+      if (auto going = measure(); !going || !*going) return going;
+    }
+  }
+  comparison.limit_ms = median_of(limits);
+  return true;
+}
+
+int publish(const Comparison& comparison, std::FILE* out) {
+  const CompareOptions& options = comparison.options;
+  fmt::print(out, "{}", options.json ? json_of(comparison) : table_of(comparison));
+  std::fflush(out);
+  if (!options.plot.empty()) {
+    if (auto drawn = draw_plot(comparison, options.plot); !drawn) {
+      return report_failure(drawn.error());
+    }
+    if (!options.quiet) fmt::print(stderr, "picture: {}\n", options.plot);
+  }
+  const bool verified = std::ranges::all_of(
+      comparison.rows, [](const Row& row) { return median_of(row.runs).verified; });
+  if (verified) return kExitDone;
+  fmt::print(stderr,
+             "error: the check of guest memory failed; the figures above are not to be "
+             "trusted\n");
+  return kExitFailed;
+}
+
+}  // namespace
+
+int run_compare(const CompareOptions& options, std::FILE* out) {
+  if (!options.plot.empty()) {
+    if (auto drawable = check_plot(options.plot); !drawable) {
+      return report_failure(drawable.error());
+    }
+  }
+  Comparison comparison;
+  comparison.options = options;
+  comparison.machine = read_machine_facts();
+  auto plan = make_plan(options, comparison.machine.available_bytes);
+  if (!plan) return report_failure(plan.error());
+  comparison.plan = *plan;
+  if (!plan->note.empty() && !options.quiet) fmt::print(stderr, "note: {}\n", plan->note);
+  for (const RowSpec& spec : rows_of(options)) comparison.rows.push_back({spec, {}});
+
+  Steps steps(options, comparison.rows.size());
+  const auto finished = run_all(comparison, steps);
+  steps.done();
+  if (!finished) return report_failure(finished.error());
+  if (!*finished) {
+    fmt::print(stderr, "interrupted\n");
+    return kExitInterrupted;
+  }
+  return publish(comparison, out);
+}
+
+}  // namespace vballoon::tool

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#include "compare_options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "wire/dialect.h"
+
+namespace vballoon::tool {
+
+std::string row_name(const RowSpec& row) {
+  return fmt::format("{}/{}", dialect_row(row.mode).name, to_string(row.host));
+}
+
+std::vector<RowSpec> rows_of(const CompareOptions& options) {
+  std::vector<RowSpec> rows{{Dialect::kStandard, DiscardStrategy::kPerPage}};
+  for (const Dialect mode : options.modes) {
+    const RowSpec row{mode, options.host};
+    if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
+  }
+  return rows;
+}
+
+std::string_view to_string(Backing backing) {
+  switch (backing) {
+    case Backing::kAnonymous:
+      return "anonymous";
+    case Backing::kMemfd:
+      return "memfd";
+    case Backing::kHugetlb:
+      return "hugetlb";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(sim::NotifyMode notify) {
+  return notify == sim::NotifyMode::kDirect ? "direct" : "eventfd";
+}
+
+}  // namespace vballoon::tool

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// The simulated guest of a row: freshly mapped memory, its allocator, its age.
+#ifndef VBALLOON_TOOLS_GUEST_SET_UP_H_
+#define VBALLOON_TOOLS_GUEST_SET_UP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "compare_options.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/result.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::tool {
+
+// What a busy virtual processor works on.
+inline constexpr std::uint64_t kBusyBytes = 16 * kMiB;
+
+// Two regions, as a PC has them: the lower at 0, up to 3 GiB, the upper at 4 GiB.
+[[nodiscard]] std::vector<RegionLayout> pc_layout(std::uint64_t bytes);
+
+// An allocator over the guest's memory, aged; the blocks of a busy virtual processor are taken
+// first and lie outside everything else.
+struct GuestPages {
+  std::unique_ptr<sim::PageAllocator> allocator;
+  std::vector<sim::Block> busy_blocks;
+};
+[[nodiscard]] Result<GuestPages> make_guest_pages(const CompareOptions& options,
+                                                  std::uint64_t guest_memory);
+
+// How much of the guest's memory can be inflated, and what is by default. Makes an allocator of
+// the same kind to find out. Fails with kTargetTooLarge, naming the maximum, when more was asked.
+[[nodiscard]] Result<ComparePlan> make_plan(const CompareOptions& options,
+                                            std::uint64_t available_bytes);
+
+}  // namespace vballoon::tool
+
+#endif  // VBALLOON_TOOLS_GUEST_SET_UP_H_

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// Tells whether a balloon did to guest memory what it said, by looking at the memory.
+//
+// Every page gets a value of its own; a page that was given back loses it, and no other may. What
+// the kernel really took is read off the resident memory of the mappings, never off return codes.
+#ifndef VBALLOON_TOOLS_ORACLE_H_
+#define VBALLOON_TOOLS_ORACLE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/page_set.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/result.h"
+#include "vballoon/sim/machine.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::tool {
+
+// Bytes of a memory's mappings that the kernel holds in RAM: mincore for private memory, the
+// blocks of the file for shared.
+[[nodiscard]] Result<std::uint64_t> resident_bytes(const GuestMemory& memory);
+
+class Oracle {
+ public:
+  // Asked now and then with how much of the work is done; says whether to go on.
+  using Tick = std::function<bool(double done)>;
+
+  Oracle(std::shared_ptr<const GuestMemory> memory, std::uint64_t seed);
+
+  // Touches every page and gives it its value; false when stopped.
+  [[nodiscard]] bool mark_all(const Tick& tick);
+
+  // Pages that the driver took for itself since `free_before` was made: they change.
+  void except_driver_pages(const PageSet& free_before, const sim::PageAllocator& allocator);
+
+  // Call before and after an inflation. The latter returns what is wrong, or an empty text.
+  [[nodiscard]] Result<void> before_inflate();
+  [[nodiscard]] std::string after_inflate(const sim::BalloonDriver& driver,
+                                          const sim::ResizeReport& report);
+
+  // Uses the pages that came back and looks at all; returns what is wrong, or an empty text.
+  [[nodiscard]] std::string after_deflate(const sim::Machine& machine);
+
+ private:
+  [[nodiscard]] std::uint64_t value_of(Pfn pfn) const;
+  [[nodiscard]] std::string find_changed_page() const;
+
+  const std::shared_ptr<const GuestMemory> memory_;
+  const std::uint64_t seed_;
+  PageSet unknown_;    // by dense index: pages of the driver
+  PageSet ballooned_;  // by dense index, as the driver says
+  std::uint64_t resident_before_ = 0;
+};
+
+// The pages of a guest that are free now, by pfn.
+[[nodiscard]] PageSet free_pages_of(const sim::PageAllocator& allocator);
+
+}  // namespace vballoon::tool
+
+#endif  // VBALLOON_TOOLS_ORACLE_H_

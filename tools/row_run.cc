@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#include "row_run.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <thread>
+#include <utility>
+
+#include "guest_set_up.h"
+#include "vballoon/sim/busy_vcpu.h"
+#include "vballoon/sim/machine.h"
+
+namespace vballoon::tool {
+namespace {
+
+// How long the busy virtual processor runs alone before its speed counts as undisturbed.
+constexpr auto kBusyWarmUp = std::chrono::milliseconds(100);
+constexpr auto kBusyAlone = std::chrono::milliseconds(300);
+
+// Parts of the work of a run, for the progress bar.
+constexpr double kTouched = 0.45;
+constexpr double kInflated = 0.85;
+
+sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec& spec) {
+  sim::MachineOptions machine;
+  machine.device.dialect = spec.mode;
+  machine.driver.queue_size = options.queue_size;
+  machine.driver.pfn_order = options.pfn_order;
+  if (options.chunk_order_zero) machine.driver.chunk_order = 0;
+  machine.notify = options.notify;
+  return machine;
+}
+
+std::vector<std::span<std::byte>> host_memory_of(const GuestMemory& memory,
+                                                 const std::vector<sim::Block>& blocks) {
+  std::vector<std::span<std::byte>> spans;
+  for (const sim::Block& block : blocks) {
+    const std::uint64_t bytes = block.pages().bytes();
+    spans.emplace_back(memory.host(block.first << kPageShift, bytes), bytes);
+  }
+  return spans;
+}
+
+// A virtual processor that works before and during an inflation, and what it loses by it.
+class BusyGuest {
+ public:
+  explicit BusyGuest(std::vector<std::span<std::byte>> memory) : vcpu_(std::move(memory)) {
+    std::this_thread::sleep_for(kBusyWarmUp);
+    const auto begin = vcpu_.mark();
+    std::this_thread::sleep_for(kBusyAlone);
+    start_ = vcpu_.mark();
+    alone_ = sim::BusyVcpu::pieces_per_second(begin, start_);
+  }
+  [[nodiscard]] double loss_percent() const {
+    const double during = sim::BusyVcpu::pieces_per_second(start_, vcpu_.mark());
+    return 100 * (1 - during / alone_);
+  }
+
+ private:
+  sim::BusyVcpu vcpu_;
+  sim::BusyVcpu::Mark start_;
+  double alone_ = 0;
+};
+
+}  // namespace
+
+Result<std::optional<RowRun>> run_row(const CompareOptions& options, const ComparePlan& plan,
+                                      const RowSpec& spec, const Oracle::Tick& tick) {
+  auto memory = GuestMemory::allocate(pc_layout(plan.guest_memory), {options.backing, options.thp});
+  if (!memory) return tl::unexpected(memory.error());
+  auto guest = make_guest_pages(options, plan.guest_memory);
+  if (!guest) return tl::unexpected(guest.error());
+  sim::PageAllocator& allocator = *guest->allocator;
+
+  Oracle oracle(*memory, options.seed);
+  if (!oracle.mark_all([&](double done) { return tick(done * kTouched); })) return std::nullopt;
+  const PageSet free_before = free_pages_of(allocator);
+  auto machine = sim::Machine::start(*memory, allocator, options.make_discarder(spec.host, *memory),
+                                     machine_options(options, spec));
+  if (!machine) return tl::unexpected(machine.error());
+  oracle.except_driver_pages(free_before, allocator);
+
+  RowRun run;
+  run.free_blocks_by_order = allocator.free_blocks_by_order();
+  if (auto ready = oracle.before_inflate(); !ready) return tl::unexpected(ready.error());
+  std::unique_ptr<BusyGuest> busy;
+  if (options.busy_vcpu) {
+    busy = std::make_unique<BusyGuest>(host_memory_of(**memory, guest->busy_blocks));
+  }
+
+  const auto pages = static_cast<double>(plan.inflate_pages);
+  const auto inflating = [&] {
+    const auto done = static_cast<double>((*machine)->driver().ballooned_pages());
+    return tick(kTouched + (kInflated - kTouched) * done / pages);
+  };
+  const auto inflated = (*machine)->resize(plan.inflate_pages, inflating);
+  if (!inflated) return tl::unexpected(inflated.error());
+  if (busy) run.vcpu_loss_percent = busy->loss_percent();
+  busy.reset();
+  if (!tick(kInflated)) return std::nullopt;
+  run.pages = inflated->pages;
+  run.allocations_by_order = inflated->driver.allocations_by_order;
+  run.inflate = phase_of(*inflated);
+  run.failure = inflated->reached ? oracle.after_inflate((*machine)->driver(), *inflated)
+                                  : fmt::format("the guest gave {} pages of {}", inflated->pages,
+                                                plan.inflate_pages);
+
+  const auto deflated = (*machine)->resize(0, [&] { return tick(kInflated); });
+  if (!deflated) return tl::unexpected(deflated.error());
+  if (!tick(kInflated)) return std::nullopt;
+  run.deflate = phase_of(*deflated);
+  if (run.failure.empty()) run.failure = oracle.after_deflate(**machine);
+  run.verified = run.failure.empty();
+  return run;
+}
+
+}  // namespace vballoon::tool
