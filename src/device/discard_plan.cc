@@ -59,11 +59,12 @@ std::uint64_t DiscardPlan::for_each_piece(std::span<const PageRange> batch,
   std::uint64_t outside = 0;
   const MemoryRegion* region = nullptr;
   PageRange inside;
-  for (PageRange rest : batch) {
-    if (rest.first >= inside.first && rest.end() <= inside.end()) {
-      on_piece(*region, rest);
+  for (const PageRange& range : batch) {
+    if (range.first >= inside.first && range.end() <= inside.end()) {
+      on_piece(*region, range);
       continue;
     }
+    PageRange rest = range;
     while (rest.count != 0) {
       const Piece piece = cut_piece(rest);
       if (piece.region == nullptr) {
