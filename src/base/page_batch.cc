@@ -8,8 +8,11 @@ namespace vballoon {
 
 std::uint64_t sort_and_merge(std::vector<PageRange>& ranges) {
   if (ranges.empty()) return 0;
+  const auto apart = [](const PageRange& a, const PageRange& b) { return a.end() < b.first; };
   const auto by_first = [](const PageRange& a, const PageRange& b) { return a.first < b.first; };
   if (ranges.front().first > ranges.back().first) std::reverse(ranges.begin(), ranges.end());
+  const auto no_gap = [&](const PageRange& a, const PageRange& b) { return !apart(a, b); };
+  if (std::ranges::adjacent_find(ranges, no_gap) == ranges.end()) return 0;
   if (!std::is_sorted(ranges.begin(), ranges.end(), by_first)) {
     std::sort(ranges.begin(), ranges.end(), by_first);
   }

@@ -276,6 +276,7 @@ void BalloonDevice::Impl::deflate_batch() {
     metrics.stages.translate += lap();
   }
   if (!will_need) return;
+  plan.translate(reader.batch());
   advise_will_need(plan.page_runs());
   const std::lock_guard guard(state_lock);
   metrics.stages.discard += lap();

@@ -26,7 +26,7 @@ HostRun host_run(const MemoryRegion& region, PageRange pages) {
 DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges)
     : memory_(memory), ledger_(ledger) {
   const std::size_t pieces = ranges + memory.regions().size();
-  page_runs_.reserve(pieces);
+  page_runs_ = std::make_unique_for_overwrite<HostRun[]>(pieces);
   const bool huge = std::ranges::any_of(memory.regions(), [](const MemoryRegion& region) {
     return region.host_page_bytes > kPageSize;
   });
@@ -35,73 +35,96 @@ DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t 
   huge_runs_.reserve(pieces * 3);  // the middle of a piece and a completed page at each end
 }
 
-template <typename Piece>
-std::uint64_t DiscardPlan::for_each_piece(std::span<const PageRange> batch, Piece piece) const {
+// The part of `rest` before or in the next region, which is cut off it; a null region for a hole.
+DiscardPlan::Piece DiscardPlan::cut_piece(PageRange& rest) const {
+  const MemoryRegion* region = memory_.find_or_next(rest.first);
+  std::uint64_t count = rest.count;
+  if (region != nullptr && region->pages().first > rest.first) {
+    count = std::min(count, region->pages().first - rest.first);
+    region = nullptr;
+  } else if (region != nullptr) {
+    count = std::min(count, region->pages().end() - rest.first);
+  }
+  const Piece piece{region, {rest.first, count}};
+  rest = {rest.first + count, rest.count - count};
+  return piece;
+}
+
+// Calls piece(region, pages) for each part of the batch inside guest memory, ascending; returns
+// the number of pages outside. A page can be a range, so the way from one range to the next in
+// the same region is short.
+template <typename OnPiece>
+std::uint64_t DiscardPlan::for_each_piece(std::span<const PageRange> batch,
+                                          OnPiece on_piece) const {
   std::uint64_t outside = 0;
   const MemoryRegion* region = nullptr;
-  PageRange region_pages;
-  for (PageRange rest : batch) {
+  PageRange inside;
+  for (const PageRange& range : batch) {
+    if (range.first >= inside.first && range.end() <= inside.end()) {
+      on_piece(*region, range);
+      continue;
+    }
+    PageRange rest = range;
     while (rest.count != 0) {
-      if (region == nullptr || rest.first - region_pages.first >= region_pages.count) {
-        region = memory_.find_or_next(rest.first);
-        if (region == nullptr) {
-          outside += rest.count;
-          break;
-        }
-        region_pages = region->pages();
-        if (region_pages.first > rest.first) {
-          const std::uint64_t hole = std::min(rest.count, region_pages.first - rest.first);
-          outside += hole;
-          rest = {rest.first + hole, rest.count - hole};
-          continue;
-        }
+      const Piece piece = cut_piece(rest);
+      if (piece.region == nullptr) {
+        outside += piece.pages.count;
+        continue;
       }
-      const std::uint64_t count = std::min(rest.count, region_pages.end() - rest.first);
-      piece(*region, PageRange{rest.first, count});
-      rest = {rest.first + count, rest.count - count};
+      region = piece.region;
+      inside = region->pages();
+      on_piece(*region, piece.pages);
     }
   }
   return outside;
 }
 
 DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool may_owe) {
-  page_runs_.clear();
   huge_runs_.clear();
   huge_pieces_.clear();
   Outcome outcome;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); });
+  HostRun* run = page_runs_.get();
   outcome.outside_pages = for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
     book.add(dense_index(region, pages.first), pages.count);
     if (region.host_page_bytes == kPageSize) {
-      page_runs_.push_back(host_run(region, pages));
+      *run++ = host_run(region, pages);
     } else {
       huge_pieces_.push_back({&region, pages});
     }
   });
+  page_run_count_ = static_cast<std::size_t>(run - page_runs_.get());
   book.flush();
   if (!huge_pieces_.empty()) plan_huge_pages(may_owe, outcome);
   return outcome;
 }
 
 DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
-  page_runs_.clear();
-  huge_runs_.clear();
   Outcome outcome;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_.deflate(word, mask, outcome.booked); });
   outcome.outside_pages = for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
     book.add(dense_index(region, pages.first), pages.count);
-    page_runs_.push_back(host_run(region, pages));
   });
   book.flush();
   return outcome;
 }
 
+void DiscardPlan::translate(std::span<const PageRange> batch) {
+  HostRun* run = page_runs_.get();
+  for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
+    *run++ = host_run(region, pages);
+  });
+  page_run_count_ = static_cast<std::size_t>(run - page_runs_.get());
+}
+
 // All pages of the batch become owed; a huge page of which every page is in the balloon becomes a
 // run, and settling it pays for all that is owed of it, whichever message brought it.
 void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
-  for (const auto& [region, pages] : huge_pieces_) {
+  for (const Piece& piece : huge_pieces_) {
+    const MemoryRegion* region = piece.region;
+    const PageRange pages = piece.pages;
     const std::uint64_t granule = region->host_page_bytes >> kPageShift;
     const Pfn base = region->pages().first;
     // The next huge page that has not been looked at: two pieces may share one.

@@ -7,7 +7,9 @@
 #ifndef VBALLOON_SRC_DEVICE_DISCARD_PLAN_H_
 #define VBALLOON_SRC_DEVICE_DISCARD_PLAN_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -32,11 +34,15 @@ class DiscardPlan {
   // Takes an ordered batch (sort_and_merge) of inflated pages; the runs to discard follow from it.
   Outcome inflate(std::span<const PageRange> batch, bool may_owe);
 
-  // Takes an ordered batch of deflated pages; the runs are those of the pages.
+  // Takes an ordered batch of deflated pages; no runs follow.
   Outcome deflate(std::span<const PageRange> batch);
+  // Makes page_runs() those of an ordered batch, and nothing else.
+  void translate(std::span<const PageRange> batch);
 
   // The runs of the last batch: of single pages, and of huge host pages that became complete.
-  [[nodiscard]] std::span<const HostRun> page_runs() const { return page_runs_; }
+  [[nodiscard]] std::span<const HostRun> page_runs() const {
+    return {page_runs_.get(), page_run_count_};
+  }
   [[nodiscard]] std::span<const HostRun> huge_runs() const { return huge_runs_; }
 
   struct Settled {
@@ -48,23 +54,23 @@ class DiscardPlan {
   Settled settle_huge(DiscardReport& report, bool may_owe);
 
  private:
-  // Calls piece(region, pages) for each part of the batch inside guest memory, ascending; returns
-  // the number of pages outside.
-  template <typename Piece>
-  std::uint64_t for_each_piece(std::span<const PageRange> batch, Piece piece) const;
+  struct Piece {
+    const MemoryRegion* region = nullptr;
+    PageRange pages;
+  };
+  Piece cut_piece(PageRange& rest) const;
+  template <typename OnPiece>
+  std::uint64_t for_each_piece(std::span<const PageRange> batch, OnPiece on_piece) const;
 
   void plan_huge_pages(bool may_owe, Outcome& outcome);
 
   const GuestMemory& memory_;
   Ledger& ledger_;
-  std::vector<HostRun> page_runs_;
+  std::unique_ptr<HostRun[]> page_runs_;
+  std::size_t page_run_count_ = 0;
   std::vector<HostRun> huge_runs_;
   // Pieces of the batch in regions of huge pages, looked at when the whole batch is booked.
-  struct HugePiece {
-    const MemoryRegion* region;
-    PageRange pages;
-  };
-  std::vector<HugePiece> huge_pieces_;
+  std::vector<Piece> huge_pieces_;
 };
 
 }  // namespace vballoon

@@ -6,7 +6,14 @@
 namespace vballoon {
 namespace {
 
-std::uint64_t ones(std::uint64_t mask) { return static_cast<std::uint64_t>(std::popcount(mask)); }
+constexpr std::uint64_t kAll = ~std::uint64_t{0};
+
+// Whole words are what large ranges are made of, and a popcount is a call where the processor's
+// own instruction cannot be taken for granted.
+std::uint64_t ones(std::uint64_t mask) {
+  if (mask == kAll) return 64;
+  return mask == 0 ? 0 : static_cast<std::uint64_t>(std::popcount(mask));
+}
 
 }  // namespace
 
@@ -17,27 +24,27 @@ void Ledger::inflate(std::uint64_t word, std::uint64_t mask, Booked& booked) {
   in_balloon |= mask;
   ballooned_pages_ += pages - already;
   booked.pages += pages;
-  if (already == 0) return;  // owed pages are in the balloon: nothing to cancel
   booked.unchanged += already;
-  std::uint64_t& owed = owed_.words()[word];
-  booked.cancelled += ones(owed & mask);
-  owed_pages_ -= ones(owed & mask);
-  owed &= ~mask;
+  if (already != 0) cancel_owed(word, mask, booked);  // what is owed is in the balloon
 }
 
 void Ledger::deflate(std::uint64_t word, std::uint64_t mask, Booked& booked) {
   std::uint64_t& in_balloon = ballooned_.words()[word];
   const std::uint64_t pages = ones(mask);
-  const std::uint64_t leaving = ones(in_balloon & mask);
+  const std::uint64_t leaving = (in_balloon & mask) == mask ? pages : ones(in_balloon & mask);
   in_balloon &= ~mask;
   ballooned_pages_ -= leaving;
   booked.pages += pages;
   booked.unchanged += pages - leaving;
-  if (owed_pages_ == 0) return;
+  if (owed_pages_ != 0) cancel_owed(word, mask, booked);
+}
+
+void Ledger::cancel_owed(std::uint64_t word, std::uint64_t mask, Booked& booked) {
   std::uint64_t& owed = owed_.words()[word];
-  booked.cancelled += ones(owed & mask);
-  owed_pages_ -= ones(owed & mask);
+  const std::uint64_t cancelled = ones(owed & mask);
   owed &= ~mask;
+  owed_pages_ -= cancelled;
+  booked.cancelled += cancelled;
 }
 
 std::uint64_t Ledger::owe(PageRange pages) {

@@ -87,6 +87,8 @@ class Ledger {
   void clear();
 
  private:
+  void cancel_owed(std::uint64_t word, std::uint64_t mask, Booked& booked);
+
   PageSet ballooned_;
   PageSet owed_;  // a subset of ballooned_
   std::uint64_t ballooned_pages_ = 0;
