@@ -28,7 +28,7 @@ namespace {
 constexpr std::uint64_t kBytes = std::uint64_t{32} << 20;
 constexpr std::uint64_t kBusyBytes = std::uint64_t{16} << 20;
 constexpr std::size_t kMessagePages = 256;  // what a classic driver sends at once
-constexpr int kIterations = 3;
+constexpr int kIterations = 2;
 
 // How the memory is cut into runs, and the runs into calls of discard().
 struct Pattern {
