@@ -28,14 +28,16 @@ constexpr std::uint64_t kBalloonBytes = 96 << 20;
 
 template <typename T>
 T must(vballoon::Result<T> result) {
-  if (result) return std::move(result).value();
-  std::fprintf(stderr, "error: %s\n", result.error().message().c_str());
-  std::exit(1);
+  if (!result) {
+    std::fprintf(stderr, "error: %s\n", result.error().message().c_str());
+    std::exit(1);
+  }
+  return std::move(*result);
 }
 
 void signal(int fd) { static_cast<void>(eventfd_write(fd, 1)); }
 void drain(int fd) {
-  eventfd_t count;
+  eventfd_t count = 0;
   static_cast<void>(eventfd_read(fd, &count));
 }
 
@@ -138,16 +140,15 @@ int main() {
     epoll_ctl(epoll, EPOLL_CTL_ADD, kicks[i], &event);
   }
   const std::uint64_t full = file_bytes(file);
-  must(device->set_target_bytes(kBalloonBytes));
+  if (!device->set_target_bytes(kBalloonBytes)) return 1;
   run_until(*device, epoll, kicks, kBalloonBytes >> vballoon::kPageShift);
   const std::uint64_t freed = full - file_bytes(file);
   std::printf("the kernel took %llu MiB back\n", static_cast<unsigned long long>(freed >> 20));
-  must(device->set_target_bytes(0));
+  if (!device->set_target_bytes(0)) return 1;
   run_until(*device, epoll, kicks, 0);
 
   off = true;
   signal(interrupt);
   guest.join();
-  munmap(mapping, kGuestBytes);
   return freed == kBalloonBytes ? 0 : 1;
 }
