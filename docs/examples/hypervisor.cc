@@ -36,10 +36,6 @@ T must(vballoon::Result<T> result) {
 }
 
 void signal(int fd) { static_cast<void>(eventfd_write(fd, 1)); }
-void drain(int fd) {
-  eventfd_t count = 0;
-  static_cast<void>(eventfd_read(fd, &count));
-}
 
 // What a guest's accesses to the device's registers arrive at. In a real hypervisor these calls
 // come from the exits of a vCPU, and the kicks through ioeventfd.
@@ -74,18 +70,17 @@ class Registers final : public vballoon::sim::DeviceAccess {
 void run_guest(vballoon::sim::BalloonDriver& driver, int interrupt, const std::atomic<bool>& off) {
   while (!off) {
     static_cast<void>(driver.step(vballoon::steady_clock()()));
-    drain(interrupt);
+    eventfd_t count = 0;
+    static_cast<void>(eventfd_read(interrupt, &count));
   }
 }
 
 // The hypervisor's event loop: serves the queue whose kick came, until the balloon has its size.
-void run_until(vballoon::BalloonDevice& device, int epoll, const std::array<int, 2>& kicks,
-               std::uint64_t pages) {
+void run_until(vballoon::BalloonDevice& device, int epoll, std::uint64_t pages) {
   while (device.actual_pages() != pages) {
     epoll_event event{};
     if (epoll_wait(epoll, &event, 1, 10) != 1) continue;
     const auto queue = static_cast<std::uint16_t>(event.data.u32);
-    drain(kicks[queue]);
     while (device.process(queue)) {
     }
   }
@@ -136,16 +131,16 @@ int main() {
   // 4. The event loop, and a target that somebody asked for.
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   for (std::uint32_t i = 0; i < kicks.size(); ++i) {
-    epoll_event event{.events = EPOLLIN, .data = {.u32 = i}};
+    epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.u32 = i}};
     epoll_ctl(epoll, EPOLL_CTL_ADD, kicks[i], &event);
   }
   const std::uint64_t full = file_bytes(file);
   if (!device->set_target_bytes(kBalloonBytes)) return 1;
-  run_until(*device, epoll, kicks, kBalloonBytes >> vballoon::kPageShift);
+  run_until(*device, epoll, kBalloonBytes >> vballoon::kPageShift);
   const std::uint64_t freed = full - file_bytes(file);
   std::printf("the kernel took %llu MiB back\n", static_cast<unsigned long long>(freed >> 20));
   if (!device->set_target_bytes(0)) return 1;
-  run_until(*device, epoll, kicks, 0);
+  run_until(*device, epoll, 0);
 
   off = true;
   signal(interrupt);
