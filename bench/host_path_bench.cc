@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// What does the device cost for each page, without the kernel? From the kick to the answer: taking
+// the chain, decoding, sorting, checking, booking, translating and returning it. The discarder
+// here says that it freed everything and does nothing.
+#include <benchmark/benchmark.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "ring/driver_queue.h"
+#include "vballoon/balloon_device.h"
+#include "wire/chunk.h"
+#include "wire/page_bitmap.h"
+#include "wire/pfn_array.h"
+
+namespace vballoon {
+namespace {
+
+constexpr std::uint64_t kGuestBytes = std::uint64_t{4} << 30;
+constexpr std::uint64_t kInflateRing = 0x1000;
+constexpr std::uint64_t kDeflateRing = 0x20000;
+constexpr std::uint64_t kPayload = 0x100000;
+constexpr Pfn kFirstPage = 0x40000;  // pages named: 1 GiB and up
+
+class NoDiscarder final : public Discarder {
+ public:
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    for (const HostRun& run : runs) report.freed_bytes += run.length;
+    ++report.calls;
+  }
+};
+
+// A device and the driver's side of its inflate queue.
+class Host {
+ public:
+  explicit Host(Dialect dialect) {
+    const std::array layout{RegionLayout{0, kGuestBytes / 2},
+                            RegionLayout{kGuestBytes, kGuestBytes / 2}};
+    memory_ = *GuestMemory::allocate(layout);
+    device_ =
+        *BalloonDevice::create(memory_, std::make_unique<NoDiscarder>(), {.dialect = dialect});
+    const Features features = device_->offered_features();
+    device_->write_features(features);
+    const std::uint8_t ready = kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk;
+    device_->write_status(ready);
+    for (std::uint16_t i = 0; i < 2; ++i) {
+      QueueConfig config = lay_out_ring(256, i == 0 ? kInflateRing : kDeflateRing).config;
+      config.event_index = true;
+      config.indirect = true;
+      queues_[i] = *DriverQueue::create(memory_, config);
+      static_cast<void>(device_->set_queue(i, config));
+    }
+    device_->write_status(ready | kStatusDriverOk);
+  }
+
+  std::byte* payload() { return memory_->host(kPayload, 1 << 20); }
+
+  // One message, there and back.
+  void send(std::uint16_t queue, std::span<const GuestBuffer> readable,
+            std::span<const GuestBuffer> writable) {
+    static_cast<void>(queues_[queue]->add(readable, writable, 0));
+    static_cast<void>(queues_[queue]->publish());
+    while (device_->process(queue)) {
+    }
+    benchmark::DoNotOptimize(queues_[queue]->take_used());
+  }
+  // Named chunks, each a message of its own in one drain.
+  void send_chunks(std::uint16_t queue, std::span<const GuestBuffer> chunks) {
+    for (const GuestBuffer& chunk : chunks) {
+      static_cast<void>(queues_[queue]->add({}, std::span(&chunk, 1), 0));
+    }
+    static_cast<void>(queues_[queue]->publish());
+    while (device_->process(queue)) {
+    }
+    while (queues_[queue]->take_used()) {
+    }
+  }
+
+ private:
+  std::shared_ptr<const GuestMemory> memory_;
+  std::unique_ptr<BalloonDevice> device_;
+  std::array<std::unique_ptr<DriverQueue>, 2> queues_;
+};
+
+void report_pages(benchmark::State& state, std::uint64_t pages_per_iteration) {
+  const auto pages =
+      static_cast<double>(pages_per_iteration) * static_cast<double>(state.iterations());
+  state.counters["time_per_page"] =
+      benchmark::Counter(pages, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
+// Half of the messages deflate, so that every inflation finds its pages outside the balloon.
+void HostPathPfn(benchmark::State& state) {
+  Host host(Dialect::kStandard);
+  const auto count = static_cast<std::uint64_t>(state.range(0));
+  const bool descending = state.range(1) != 0;
+  PfnArrayEncoder encoder({host.payload(), 1 << 20});
+  for (std::uint64_t i = 0; i < count; ++i) {
+    static_cast<void>(encoder.append(kFirstPage + (descending ? count - 1 - i : i)));
+  }
+  const std::array message{GuestBuffer{kPayload, static_cast<std::uint32_t>(encoder.bytes())}};
+  std::uint16_t queue = 0;
+  for (auto _ : state) {
+    host.send(queue, message, {});
+    queue ^= 1;
+  }
+  report_pages(state, count);
+}
+BENCHMARK(HostPathPfn)->ArgNames({"pfns", "descending"})->ArgsProduct({{1, 256, 16384}, {0, 1}});
+
+// A bitmap whose words have every other bit.
+void HostPathBitmapAlternate(benchmark::State& state) {
+  Host host(Dialect::kPageBitmap);
+  const auto words = static_cast<std::size_t>(state.range(0));
+  const std::vector<std::uint64_t> bitmap(words, 0x5555555555555555U);
+  PageBitmapEncoder encoder(bitmap, kFirstPage);
+  const auto bytes = static_cast<std::uint32_t>(
+      encoder.encode({host.payload() + kBitmapHeaderBytes, kBitmapDataBytes}));
+  write_bitmap_header(std::span<std::byte, kBitmapHeaderBytes>(host.payload(), kBitmapHeaderBytes),
+                      BitmapCommand::kRecords, bytes);
+  const std::array message{
+      GuestBuffer{kPayload, static_cast<std::uint32_t>(kBitmapHeaderBytes) + bytes}};
+  std::uint16_t queue = 0;
+  for (auto _ : state) {
+    host.send(queue, message, {});
+    queue ^= 1;
+  }
+  report_pages(state, bytes / 16 * 32);
+}
+BENCHMARK(HostPathBitmapAlternate)->ArgName("words")->Arg(64)->Arg(1024)->Arg(2016);
+
+// Chunks of 4 MiB with a hole between each two, one descriptor each.
+void HostPathChunk(benchmark::State& state) {
+  Host host(Dialect::kScatterGather);
+  std::vector<GuestBuffer> chunks;
+  constexpr std::uint32_t kChunkBytes = 4 << 20;
+  for (std::int64_t i = 0; i < state.range(0); ++i) {
+    chunks.push_back({kGuestBytes + static_cast<std::uint64_t>(i) * 2 * kChunkBytes, kChunkBytes});
+  }
+  std::uint16_t queue = 0;
+  for (auto _ : state) {
+    host.send_chunks(queue, chunks);
+    queue ^= 1;
+  }
+  state.counters["time_per_chunk"] = benchmark::Counter(
+      static_cast<double>(chunks.size()) * static_cast<double>(state.iterations()),
+      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+BENCHMARK(HostPathChunk)->ArgName("chunks")->Arg(1)->Arg(64)->Arg(256);
+
+}  // namespace
+}  // namespace vballoon

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// The table of dialects (src/wire/dialect.cc).
+#include "wire/dialect.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "wire/chunk.h"
+#include "wire/page_bitmap.h"
+#include "wire/pfn_array.h"
+
+namespace vballoon {
+namespace {
+
+using ::testing::NotNull;
+using ::testing::WhenDynamicCastTo;
+
+TEST(DialectTest, StandardSpeaksArraysOnBothQueues) {
+  const DialectRow& row = dialect_row(Dialect::kStandard);
+
+  EXPECT_EQ(row.name, "pfn");
+  EXPECT_EQ(row.queues[0].codec, Codec::kPfnArray);
+  EXPECT_EQ(row.queues[1].codec, Codec::kPfnArray);
+}
+
+TEST(DialectTest, PageBitmapSpeaksBitmaps) {
+  const DialectRow& row = dialect_row(Dialect::kPageBitmap);
+
+  EXPECT_EQ(row.name, "bitmap");
+  EXPECT_EQ(row.queues[0].codec, Codec::kPageBitmap);
+}
+
+TEST(DialectTest, ScatterGatherSpeaksChunks) {
+  const DialectRow& row = dialect_row(Dialect::kScatterGather);
+
+  EXPECT_EQ(row.name, "chunk");
+  EXPECT_EQ(row.queues[1].codec, Codec::kChunk);
+}
+
+TEST(DialectTest, FirstQueueInflatesAndSecondDeflates) {
+  const DialectRow& row = dialect_row(Dialect::kPageBitmap);
+
+  EXPECT_EQ(row.queues[0].role, QueueRole::kInflate);
+  EXPECT_EQ(row.queues[1].role, QueueRole::kDeflate);
+}
+
+TEST(DialectTest, BitThatWasNotAcceptedMeansTheStandard) {
+  EXPECT_EQ(negotiated_dialect(Dialect::kPageBitmap, 3, Features{Feature::kVersion1}),
+            Dialect::kStandard);
+}
+
+TEST(DialectTest, BitThatWasAcceptedMeansTheDialectOffered) {
+  EXPECT_EQ(negotiated_dialect(Dialect::kScatterGather, 50, Features{}.with_bit(50)),
+            Dialect::kScatterGather);
+}
+
+TEST(MakeDecoderTest, EachCodecHasItsDecoder) {
+  EXPECT_THAT(make_decoder(Codec::kPfnArray).get(), WhenDynamicCastTo<PfnArrayDecoder*>(NotNull()));
+  EXPECT_THAT(make_decoder(Codec::kPageBitmap).get(),
+              WhenDynamicCastTo<PageBitmapDecoder*>(NotNull()));
+  EXPECT_THAT(make_decoder(Codec::kChunk).get(), WhenDynamicCastTo<ChunkDecoder*>(NotNull()));
+}
+
+}  // namespace
+}  // namespace vballoon
