@@ -56,6 +56,7 @@ class MessageReaderTest : public ::testing::Test {
         [this] {
           ++full_;
           take_batch();
+          return true;
         },
         [this](Errc code) { errors_.push_back(code); });
     take_batch();
@@ -209,9 +210,9 @@ TEST_F(MessageReaderTest, MessagesThatFollowOneAnotherShareTheBatch) {
   const auto second = chain_of(pfn_message({2}));
 
   reader_.read(
-      Codec::kPfnArray, first, [] {}, [](Errc) {});
+      Codec::kPfnArray, first, [] { return true; }, [](Errc) {});
   reader_.read(
-      Codec::kPfnArray, second, [] {}, [](Errc) {});
+      Codec::kPfnArray, second, [] { return true; }, [](Errc) {});
 
   EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{1, 1}, PageRange{2, 1}));
 }
