@@ -86,16 +86,19 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); });
   HostRun* run = page_runs_.get();
+  std::uint64_t huge_pages = 0;
   outcome.outside_pages = for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
     book.add(dense_index(region, pages.first), pages.count);
     if (region.host_page_bytes == kPageSize) {
       *run++ = host_run(region, pages);
     } else {
       huge_pieces_.push_back({&region, pages});
+      huge_pages += pages.count;
     }
   });
   page_run_count_ = static_cast<std::size_t>(run - page_runs_.get());
   book.flush();
+  outcome.immediate_pages = outcome.booked.pages - huge_pages;
   if (!huge_pieces_.empty()) plan_huge_pages(may_owe, outcome);
   return outcome;
 }
@@ -171,16 +174,18 @@ DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool
   return settled;
 }
 
+// Both the runs and, once sorted, the failures ascend, so that one pass over each is enough,
+// however many there are.
 DiscardPlan::Settled DiscardPlan::settle_huge(DiscardReport& report, bool may_owe) {
-  std::ranges::sort(report.failures, {}, [](const DiscardFailure& f) { return f.run.address; });
+  const auto first_page = [](const DiscardFailure& f) { return dense_range(f.run).first; };
+  std::ranges::sort(report.failures, {}, first_page);
   Settled settled;
+  auto failure = report.failures.begin();
   for (const HostRun& run : huge_runs_) {
     const PageRange pages = dense_range(run);
     std::uint64_t paid_up_to = pages.first;
-    for (const DiscardFailure& failure : report.failures) {
-      if (failure.run.region != run.region) continue;
-      const PageRange refused = dense_range(failure.run);
-      if (refused.first < pages.first || refused.first >= pages.end()) continue;
+    for (; failure != report.failures.end() && first_page(*failure) < pages.end(); ++failure) {
+      const PageRange refused = dense_range(failure->run);
       settled.freed_pages += ledger_.settle({paid_up_to, refused.first - paid_up_to});
       if (!may_owe) settled.forgone_pages += ledger_.settle(refused);
       paid_up_to = refused.end();

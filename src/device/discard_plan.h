@@ -29,6 +29,7 @@ class DiscardPlan {
     Ledger::Booked booked;
     std::uint64_t outside_pages = 0;  // not in guest memory
     std::uint64_t forgone_pages = 0;
+    std::uint64_t immediate_pages = 0;  // of page_runs()
   };
 
   // Takes an ordered batch (sort_and_merge) of inflated pages; the runs to discard follow from it.
