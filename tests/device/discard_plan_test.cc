@@ -115,7 +115,7 @@ TEST_F(DiscardPlanTest, PagesOfDifferentRegionsAreBookedApart) {
   EXPECT_EQ(inflate({{kHole - 1, 1}}).booked.unchanged, 1u);
 }
 
-TEST_F(DiscardPlanTest, DeflateHasTheRunsOfItsPagesAndBooksThemOut) {
+TEST_F(DiscardPlanTest, DeflateBooksItsPagesOut) {
   inflate({{5, 3}});
 
   const auto outcome = deflate({{6, 4}, {kHole, 1}});
@@ -123,8 +123,15 @@ TEST_F(DiscardPlanTest, DeflateHasTheRunsOfItsPagesAndBooksThemOut) {
   EXPECT_EQ(outcome.booked.pages, 4u);
   EXPECT_EQ(outcome.booked.unchanged, 2u);
   EXPECT_EQ(outcome.outside_pages, 1u);
-  EXPECT_THAT(page_runs(), ElementsAre(PageRange{6, 4}));
   EXPECT_EQ(ledger_.ballooned_pages(), 1u);
+}
+
+TEST_F(DiscardPlanTest, TranslationHasTheRunsOfThePagesInGuestMemory) {
+  const std::vector<PageRange> batch{{6, 4}, {kHole, 1}};
+
+  plan_.translate(batch);
+
+  EXPECT_THAT(page_runs(), ElementsAre(PageRange{6, 4}));
 }
 
 TEST_F(DiscardPlanTest, RefusedPagesAreOwedWhereThatIsAllowed) {
