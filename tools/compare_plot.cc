@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "compare_report.h"
 #include "sizes.h"
@@ -23,8 +29,14 @@ std::string terminal_for(const std::string& file) {
   return {};
 }
 
+// Gnuplot would take "|" and "~" in front of a relative name for something else.
+std::filesystem::path absolute(const std::string& file) {
+  std::error_code ignored;  // there is no current directory: then nothing can be drawn
+  return std::filesystem::absolute(file, ignored);
+}
+
 // Inside a gnuplot string in single quotes.
-std::string quoted(std::string_view text) {
+std::string gnuplot_string(std::string_view text) {
   std::string out = "'";
   for (const char c : text) {
     if (c == '\'') out += '\'';
@@ -71,14 +83,23 @@ std::string gnuplot_script_of(const Comparison& comparison, const std::string& f
       "set ylabel 'milliseconds'\nset yrange [0:{}]\nset grid y\n"
       "set xtics noenhanced\nset key top right\n{}"
       "plot {}{} with lines dashtype 2 linecolor rgb '#444444' title 'limit: {} ms'\n",
-      data, terminal_for(file), quoted(file), quoted(title_of(comparison)), longest_ms * 1.12,
-      labels, plots, comparison.limit_ms, format_number(comparison.limit_ms));
+      data, terminal_for(file), gnuplot_string(absolute(file).string()),
+      gnuplot_string(title_of(comparison)), longest_ms * 1.12, labels, plots, comparison.limit_ms,
+      format_number(comparison.limit_ms));
 }
 
 Result<void> check_plot(const std::string& file) {
   if (terminal_for(file).empty()) {
     return fail(Errc::kInvalidArgument,
                 fmt::format("--plot {}: the file must end in .svg or .png", file));
+  }
+  if (std::ranges::any_of(file, [](unsigned char c) { return std::iscntrl(c) != 0; })) {
+    return fail(Errc::kInvalidArgument, "--plot: a control character in the name of the file");
+  }
+  const std::string folder = absolute(file).parent_path().string();
+  if (::access(folder.c_str(), W_OK) != 0) {
+    return fail(Errc::kInvalidArgument, fmt::format("--plot {}: cannot write to {}: {}", file,
+                                                    folder, std::strerror(errno)));
   }
   if (std::system("gnuplot --version >/dev/null 2>&1") != 0) {
     return fail(Errc::kNotSupported, "--plot needs gnuplot; install the package gnuplot-nox");

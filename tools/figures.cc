@@ -2,6 +2,10 @@
 #include "figures.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "sizes.h"
 
 namespace vballoon::tool {
 namespace {
@@ -25,7 +29,7 @@ Phase median_phase(const std::vector<RowRun>& runs, Phase RowRun::*part) {
 
 }  // namespace
 
-Phase phase_of(const sim::ResizeReport& report) {
+Phase inflation_of(const sim::ResizeReport& report) {
   Phase phase;
   phase.wall_ms = to_ms(report.wall);
   phase.guest_ms = to_ms(report.guest);
@@ -44,7 +48,20 @@ Phase phase_of(const sim::ResizeReport& report) {
   return phase;
 }
 
+Phase deflation_of(const sim::ResizeReport& report) {
+  Phase phase = inflation_of(report);
+  for (double Phase::*value : {&Phase::discard_ms, &Phase::discard_calls, &Phase::freed_bytes,
+                               &Phase::owed_bytes, &Phase::forgone_bytes}) {
+    phase.*value = kDoesNotApply;
+  }
+  return phase;
+}
+
 double median_of(std::vector<double> values) {
+  // NaN has no place in an order.
+  if (std::ranges::any_of(values, [](double value) { return std::isnan(value); })) {
+    return kDoesNotApply;
+  }
   std::ranges::sort(values);
   const std::size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compare_options.h"
+#include "machine_facts.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/page_allocator.h"
@@ -32,9 +33,11 @@ struct GuestPages {
                                                   std::uint64_t guest_memory);
 
 // How much of the guest's memory can be inflated, and what is by default. Makes an allocator of
-// the same kind to find out. Fails with kTargetTooLarge, naming the maximum, when more was asked.
+// the same kind to find out. Fails with kInvalidArgument when the machine has less than the guest
+// was asked to have, with kTargetTooLarge, naming the maximum, when the guest cannot give what was
+// asked, and with kNotSupported when the machine has not even what the smallest guest needs.
 [[nodiscard]] Result<ComparePlan> make_plan(const CompareOptions& options,
-                                            std::uint64_t available_bytes);
+                                            const MachineFacts& machine);
 
 }  // namespace vballoon::tool
 

@@ -20,9 +20,16 @@ namespace {
 constexpr auto kBusyWarmUp = std::chrono::milliseconds(100);
 constexpr auto kBusyAlone = std::chrono::milliseconds(300);
 
-// Parts of the work of a run, for the progress bar.
-constexpr double kTouched = 0.45;
-constexpr double kInflated = 0.85;
+// How far a run is, for the progress bar, when a step of it ends.
+constexpr double kTouched = 0.35;
+constexpr double kInflated = 0.55;
+constexpr double kChecked = 0.6;
+constexpr double kDeflated = 0.65;
+
+// The tick of a step that is the part [from, to] of the work.
+Oracle::Tick part_of(const Oracle::Tick& tick, double from, double to) {
+  return [&tick, from, to](double done) { return tick(from + (to - from) * done); };
+}
 
 sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec& spec) {
   sim::MachineOptions machine;
@@ -76,7 +83,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   sim::PageAllocator& allocator = *guest->allocator;
 
   Oracle oracle(*memory, options.seed);
-  if (!oracle.mark_all([&](double done) { return tick(done * kTouched); })) return std::nullopt;
+  if (!oracle.mark_all(part_of(tick, 0, kTouched))) return std::nullopt;
   const PageSet free_before = free_pages_of(allocator);
   auto machine = sim::Machine::start(*memory, allocator, options.make_discarder(spec.host, *memory),
                                      machine_options(options, spec));
@@ -92,27 +99,31 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   }
 
   const auto pages = static_cast<double>(plan.inflate_pages);
-  const auto inflating = [&] {
-    const auto done = static_cast<double>((*machine)->driver().ballooned_pages());
-    return tick(kTouched + (kInflated - kTouched) * done / pages);
+  const auto share = [&] {
+    return static_cast<double>((*machine)->driver().ballooned_pages()) / pages;
   };
-  const auto inflated = (*machine)->resize(plan.inflate_pages, inflating);
+  const Oracle::Tick inflating = part_of(tick, kTouched, kInflated);
+  const auto inflated = (*machine)->resize(plan.inflate_pages, [&] { return inflating(share()); });
   if (!inflated) return tl::unexpected(inflated.error());
   if (busy) run.vcpu_loss_percent = busy->loss_percent();
   busy.reset();
   if (!tick(kInflated)) return std::nullopt;
   run.pages = inflated->pages;
   run.allocations_by_order = inflated->driver.allocations_by_order;
-  run.inflate = phase_of(*inflated);
-  run.failure = inflated->reached ? oracle.after_inflate((*machine)->driver(), *inflated)
+  run.inflate = inflation_of(*inflated);
+  run.failure = inflated->reached ? oracle.after_inflate((*machine)->driver(), *inflated,
+                                                         part_of(tick, kInflated, kChecked))
                                   : fmt::format("the guest gave {} pages of {}", inflated->pages,
                                                 plan.inflate_pages);
 
-  const auto deflated = (*machine)->resize(0, [&] { return tick(kInflated); });
+  const Oracle::Tick deflating = part_of(tick, kChecked, kDeflated);
+  const auto deflated = (*machine)->resize(0, [&] { return deflating(1 - share()); });
   if (!deflated) return tl::unexpected(deflated.error());
-  if (!tick(kInflated)) return std::nullopt;
-  run.deflate = phase_of(*deflated);
-  if (run.failure.empty()) run.failure = oracle.after_deflate(**machine);
+  run.deflate = deflation_of(*deflated);
+  if (run.failure.empty()) {
+    run.failure = oracle.after_deflate(**machine, part_of(tick, kDeflated, 1));
+  }
+  if (!tick(1)) return std::nullopt;
   run.verified = run.failure.empty();
   return run;
 }
