@@ -82,17 +82,16 @@ PageList take_every_other_page(PageAllocator& allocator) {
 // Lets the guest live for some ticks: at each, the blocks whose time has come are freed, and new
 // ones of random order and lifetime fill the memory up again. In the end the blocks that have the
 // least time left go, until half of the memory is free. What dies at the same tick is on one list,
-// so that no memory but the descriptors is needed.
+// so that the allocator's own memory is enough.
 PageList live(PageAllocator& allocator, std::uint64_t seed) {
   constexpr std::uint32_t kLongestLife = 32;
-  constexpr std::uint32_t kTicks = kLongestLife;
   const std::uint64_t all = allocator.free_pages();
   // In a small guest a few blocks of the largest order would decide the outcome.
   const auto largest = static_cast<unsigned>(std::bit_width(all / 64 | 1)) - 1;
   Random random(seed);
   std::array<PageList, kLongestLife> dying{};
-  for (std::uint32_t tick = 0; tick < kTicks; ++tick) {
-    free_until(allocator, dying[tick % kLongestLife], all);
+  for (std::uint32_t tick = 0; tick < kLongestLife; ++tick) {
+    free_until(allocator, dying[tick], all);
     while (allocator.free_pages() > all / 16) {
       const std::uint64_t death = tick + 1 + random.below(kLongestLife - 1);
       allocator.push(dying[death % kLongestLife],
@@ -101,8 +100,7 @@ PageList live(PageAllocator& allocator, std::uint64_t seed) {
   }
 
   PageList taken;
-  for (std::uint32_t tick = kTicks; tick < kTicks + kLongestLife; ++tick) {
-    PageList& list = dying[tick % kLongestLife];
+  for (PageList& list : dying) {
     free_until(allocator, list, all / 2);
     while (const std::optional<Block> block = allocator.pop(list)) allocator.push(taken, *block);
   }

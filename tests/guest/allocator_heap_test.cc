@@ -18,14 +18,15 @@ std::uint64_t heap_allocations = 0;
 
 }  // namespace
 
-void* operator new(std::size_t size) {
+// Kept out of line: where only one of the two is inlined, GCC takes them for mismatched.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   ++heap_allocations;
   void* memory = std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace vballoon::sim {
 namespace {

@@ -45,9 +45,10 @@ void free_pages(PageAllocator& allocator, std::initializer_list<Pfn> pages) {
   for (const Pfn pfn : pages) allocator.free({pfn, 0});
 }
 
-void merge_and_take_over_and_over(PageAllocator& allocator) {
-  for (int round = 0; round < 5000; ++round) {
-    free_pages(allocator, {0, 1});
+// Frees two buddies and takes what they merge into, many times.
+void merge_and_take(PageAllocator& allocator, Pfn even, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    free_pages(allocator, {even, even + 1});
     (void)allocator.allocate(1);
   }
 }
@@ -137,9 +138,20 @@ TEST_F(TakenGuestTest, BlockThatMergedAwayAndCameBackCountsAsNew) {
 TEST_F(TakenGuestTest, OrderOfFreeBlocksSurvivesEndlessMergingOfOthers) {
   free_pages(guest_, {4, 12, 8});
 
-  merge_and_take_over_and_over(guest_);
+  merge_and_take(guest_, 0, 5000);
 
   EXPECT_THAT(take_all(guest_, 0), ElementsAre(Block{8, 0}, Block{12, 0}, Block{4, 0}));
+}
+
+TEST_F(TakenGuestTest, BlockThatOftenMergedAwayIsGivenOnce) {
+  free_pages(guest_, {4, 12});
+  merge_and_take(guest_, 6, 700);
+  free_pages(guest_, {6, 8});
+
+  merge_and_take(guest_, 0, 700);
+
+  EXPECT_THAT(take_all(guest_, 0),
+              ElementsAre(Block{8, 0}, Block{6, 0}, Block{12, 0}, Block{4, 0}));
 }
 
 TEST_F(TakenGuestTest, FreeBuddiesMergeUpToTheWholeZone) {
