@@ -67,7 +67,6 @@ class VBALLOON_EXPORT PageBitmapDecoder final : public Decoder {
 
  private:
   std::optional<Errc> read_header(std::uint64_t header);
-  Step read_records(std::span<const std::byte> window, std::vector<PageRange>& out) const;
 
   std::uint64_t left_ = 0;                // readable bytes not consumed yet
   std::optional<BitmapCommand> command_;  // unset until the header was read
