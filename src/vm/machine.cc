@@ -89,7 +89,7 @@ struct Machine::Impl {
   [[nodiscard]] nanoseconds device_system_time() const {
     return thread ? thread->system_time() : thread_system_time();
   }
-  void run(const std::function<bool()>& keep_going);
+  [[nodiscard]] bool run(const std::function<bool()>& keep_going);
   [[nodiscard]] bool let_device_answer();
 
   Clock clock;
@@ -102,12 +102,14 @@ struct Machine::Impl {
   std::unique_ptr<BalloonDriver> driver;
 };
 
-// Steps the driver until it has nothing to do, or is short of memory, or is stopped.
-void Machine::Impl::run(const std::function<bool()>& keep_going) {
+// Steps the driver until it has nothing to do, or is short of memory, or is stopped. True when
+// the device has answered all that was sent.
+bool Machine::Impl::run(const std::function<bool()>& keep_going) {
   while (!keep_going || keep_going()) {
-    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return;
-    if (!let_device_answer()) return;
+    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return true;
+    if (!let_device_answer()) return false;
   }
+  return false;
 }
 
 // False when no answer can come. A direct device is served here and not within its kick, so that
@@ -179,12 +181,12 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   if (auto set = impl_->device->set_target_pages(balloon_pages); !set) {
     return tl::unexpected(set.error());
   }
-  impl_->run(keep_going);
+  const bool answered = impl_->run(keep_going);
 
   const nanoseconds end = impl_->clock();
   const std::uint64_t pages = impl_->driver->ballooned_pages();
   ResizeReport report;
-  report.reached = pages == balloon_pages;
+  report.reached = answered && pages == balloon_pages;
   report.pages = pages > pages_before ? pages - pages_before : pages_before - pages;
   report.driver = minus(impl_->driver->counters(), driver_before);
   report.device = minus(impl_->device->metrics(), device_before);
