@@ -116,7 +116,7 @@ std::string remarks(const View& view) {
 std::string head_line(const Comparison& comparison) {
   const CompareOptions& options = comparison.options;
   return fmt::format(
-      "{} guest of {} gives {} back\n{} memory, {}, kicks by {}{}{}\n", to_string(options.guest),
+      "{} guest of {} gives {} back\n{} memory, {}, {} kicks{}{}\n", to_string(options.guest),
       format_size(static_cast<double>(comparison.plan.guest_memory)),
       format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
       to_string(options.backing), options.thp == ThpMode::kOn ? "huge pages" : "no huge pages",

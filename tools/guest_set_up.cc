@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <string>
+#include <string_view>
 
 #include "vballoon/sim/balloon_driver.h"
 
@@ -23,6 +24,11 @@ constexpr std::uint64_t kDriverPages = 256;
 
 std::string size(std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); }
 
+std::string_view where_from(Backing backing) {
+  return backing == Backing::kHugetlb ? "in free huge pages (/proc/sys/vm/nr_hugepages makes more)"
+                                      : "available";
+}
+
 // What a guest of the size that nobody asked for gets, and why it is less than usual.
 Result<std::uint64_t> default_guest_memory(const CompareOptions& options,
                                            std::uint64_t available_bytes, std::string& note) {
@@ -32,11 +38,10 @@ Result<std::uint64_t> default_guest_memory(const CompareOptions& options,
   const std::uint64_t unit = available_bytes >= 2 * kGiB ? kGiB : kBlockBytes;
   const std::uint64_t fits = (pool ? available_bytes : available_bytes / 3 * 2) / unit * unit;
   if (fits < kSmallestGuest) {
-    return fail(Errc::kNotSupported,
-                fmt::format("the smallest guest has {}; this machine has {} {}",
-                            size(kSmallestGuest), size(available_bytes),
-                            pool ? "of free huge pages (/proc/sys/vm/nr_hugepages makes more)"
-                                 : "available"));
+    return fail(
+        Errc::kNotSupported,
+        fmt::format("the smallest guest has {}; this machine has {} {}", size(kSmallestGuest),
+                    size(available_bytes), where_from(options.backing)));
   }
   note = pool ? fmt::format("guest of {} instead of {}: the pool of huge pages has {} free",
                             size(fits), size(kDefaultGuest), size(available_bytes))
@@ -60,12 +65,9 @@ Result<std::uint64_t> guest_memory_for(const CompareOptions& options, const Mach
                             size(kBlockBytes), size(kSmallestGuest)));
   }
   if (wanted > available_bytes) {
-    return fail(
-        Errc::kInvalidArgument,
-        fmt::format("--guest-memory {}: {} {}", size(wanted),
-                    pool ? "the free huge pages of this machine (/proc/sys/vm/nr_hugepages) hold"
-                         : "this machine has available",
-                    size(available_bytes)));
+    return fail(Errc::kInvalidArgument,
+                fmt::format("--guest-memory {}: this machine has {} {}", size(wanted),
+                            size(available_bytes), where_from(options.backing)));
   }
   return wanted;
 }
