@@ -26,6 +26,7 @@
 #include "device/test_messages.h"
 #include "memory/test_discarders.h"
 #include "ring/driver_queue.h"
+#include "ring/raw_ring.h"
 #include "vballoon/balloon_device.h"
 
 namespace vballoon::testing {
@@ -61,6 +62,19 @@ inline Features everything_but(Feature feature) {
 }
 inline BalloonOptions speaking(Dialect dialect) { return {.dialect = dialect}; }
 
+// The name of a parameter in a test's name.
+inline std::string dialect_name(const ::testing::TestParamInfo<Dialect>& info) {
+  switch (info.param) {
+    case Dialect::kStandard:
+      return "Standard";
+    case Dialect::kPageBitmap:
+      return "PageBitmap";
+    case Dialect::kScatterGather:
+      return "ScatterGather";
+  }
+  return "Unknown";
+}
+
 class Rig {
  public:
   explicit Rig(Setup setup = {}) : setup_(std::move(setup)), memory_(setup_.memory) {
@@ -78,7 +92,10 @@ class Rig {
       ++config_interrupts_;
       if (on_config_interrupt) on_config_interrupt();
     };
-    options.log = [this](LogLevel, std::string_view line) { log_.emplace_back(line); };
+    options.log = [this](LogLevel, std::string_view line) {
+      log_.emplace_back(line);
+      if (on_log) on_log();
+    };
     device_ = BalloonDevice::create(memory_, std::move(setup_.discarder), options).value();
   }
 
@@ -88,6 +105,8 @@ class Rig {
   // Requires that the setup gave no discarder.
   RecordingDiscarder& recorded() { return *recorded_; }
   DriverQueue& queue(std::uint16_t index) { return *queues_.at(index); }
+  // The same rings by hand, for a driver that knows no rules.
+  RawRing raw(std::uint16_t index) const { return {memory_, ring_config(index)}; }
 
   // ---- registers ------------------------------------------------------------------------------
 
@@ -195,9 +214,10 @@ class Rig {
       kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk;
   static constexpr std::uint8_t kRunning = kNegotiated | kStatusDriverOk;
 
-  // Called from within the notifications; to be set before start().
+  // Called from within the notifications and the log; to be set before start().
   std::function<void()> on_interrupt;
   std::function<void()> on_config_interrupt;
+  std::function<void()> on_log;
 
  private:
   Setup setup_;
