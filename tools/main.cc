@@ -161,7 +161,7 @@ void add_output_options(CLI::App& app, CompareOptions& options) {
 int run(int argc, char** argv) {
   CLI::App app{"Compares the ways in which a guest can hand memory back to its host.", "vballoon"};
   app.set_version_flag("--version", "vballoon " VBALLOON_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.footer("Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
 
   CompareOptions options;
@@ -182,6 +182,8 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    // Checked here, so that a wrong word is called wrong and not missing.
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

@@ -89,6 +89,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
                                      machine_options(options, spec));
   if (!machine) return tl::unexpected(machine.error());
   oracle.except_driver_pages(free_before, allocator);
+  age(options, allocator);
 
   RowRun run;
   run.free_blocks_by_order = allocator.free_blocks_by_order();
