@@ -26,7 +26,7 @@ struct Comparison {
 // One document, schema vballoon.compare/1.
 [[nodiscard]] std::string json_of(const Comparison& comparison);
 
-// What gnuplot draws of it into the file: SVG, or PNG by the file's ending.
+// What makes gnuplot draw it to its standard output: SVG, or PNG, as the file ends.
 [[nodiscard]] std::string gnuplot_script_of(const Comparison& comparison, const std::string& file);
 
 // Whether the file can be drawn: its name, its folder (both kInvalidArgument), and gnuplot

@@ -2,6 +2,7 @@
 #include "figures.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -34,7 +35,9 @@ Phase inflation_of(const sim::ResizeReport& report) {
   phase.wall_ms = to_ms(report.wall);
   phase.guest_ms = to_ms(report.guest);
   phase.allocate_ms = to_ms(report.stages.allocate);
-  phase.send_ms = to_ms(report.stages.send);
+  // The stages run until the last answer; what lies behind the last byte is no wall time.
+  const auto behind = std::max(report.guest - report.wall, std::chrono::nanoseconds(0));
+  phase.send_ms = to_ms(std::max(report.stages.send - behind, std::chrono::nanoseconds(0)));
   phase.translate_ms = to_ms(report.stages.translate);
   phase.discard_ms = to_ms(report.stages.discard);
   phase.kernel_ms = to_ms(report.kernel);

@@ -98,9 +98,12 @@ Result<GuestPages> make_guest_pages(const CompareOptions& options, std::uint64_t
       pages.busy_blocks.push_back(*block);
     }
   }
-  // The pages that ageing takes stay taken: nobody frees them before the guest ends.
-  static_cast<void>(sim::age_guest(*pages.allocator, options.guest, options.seed));
   return pages;
+}
+
+void age(const CompareOptions& options, sim::PageAllocator& allocator) {
+  // The pages that ageing takes stay taken: nobody frees them before the guest ends.
+  static_cast<void>(sim::age_guest(allocator, options.guest, options.seed));
 }
 
 Result<ComparePlan> make_plan(const CompareOptions& options, const MachineFacts& machine) {
@@ -115,6 +118,7 @@ Result<ComparePlan> make_plan(const CompareOptions& options, const MachineFacts&
   const auto pages = make_guest_pages(options, plan.guest_memory);
   if (!pages) return tl::unexpected(pages.error());
 
+  age(options, *pages->allocator);
   const std::uint64_t free_pages = pages->allocator->free_pages();
   const std::uint64_t kept = sim::DriverOptions{}.reserve_pages + kDriverPages;
   const std::uint64_t most = free_pages - std::min(free_pages, kept);

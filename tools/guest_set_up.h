@@ -23,7 +23,7 @@ inline constexpr std::uint64_t kBusyBytes = 16 * kMiB;
 // Two regions, as a PC has them: the lower at 0, up to 3 GiB, the upper at 4 GiB.
 [[nodiscard]] std::vector<RegionLayout> pc_layout(std::uint64_t bytes);
 
-// An allocator over the guest's memory, aged; the blocks of a busy virtual processor are taken
+// An allocator over the guest's memory as at boot; the blocks of a busy virtual processor are taken
 // first and lie outside everything else.
 struct GuestPages {
   std::unique_ptr<sim::PageAllocator> allocator;
@@ -31,6 +31,10 @@ struct GuestPages {
 };
 [[nodiscard]] Result<GuestPages> make_guest_pages(const CompareOptions& options,
                                                   std::uint64_t guest_memory);
+
+// Lets the guest's memory come to look as after some use. A driver finds the contiguous pages for
+// its rings before that, at boot.
+void age(const CompareOptions& options, sim::PageAllocator& allocator);
 
 // How much of the guest's memory can be inflated, and what is by default. Makes an allocator of
 // the same kind to find out. Fails with kInvalidArgument when the machine has less than the guest

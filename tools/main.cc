@@ -74,7 +74,7 @@ void add_choice(CLI::App& app, const std::string& name, Value& value, const Choi
            value = value_of(name, word, choices);
          },
          help)
-      ->option_text(words_of(choices, "|"));
+      ->type_name(words_of(choices, "|"));
 }
 
 void add_size(CLI::App& app, const std::string& name, std::optional<std::uint64_t>& value,
@@ -88,7 +88,7 @@ void add_size(CLI::App& app, const std::string& name, std::optional<std::uint64_
                                       fmt::format("'{}' is no size; write 512MiB or 7.5GiB", text));
          },
          help)
-      ->option_text("SIZE");
+      ->type_name("SIZE");
 }
 
 template <typename Number>
@@ -107,15 +107,15 @@ void add_number(CLI::App& app, const std::string& name, Number& value, std::uint
            value = static_cast<Number>(number);
          },
          help)
-      ->option_text("N");
+      ->type_name("N");
 }
 
 void add_guest_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The guest");
   add_size(app, "--guest-memory", options.guest_memory,
-           "Its memory [8GiB; less with under 12 GiB available]");
+           "Its memory [8GiB; less if under 12GiB are free]");
   add_size(app, "--inflate", options.inflate,
-           "What it gives back [7/8 of it; not idle: 3/4 of what is free]");
+           "Given back [7/8 of it; not idle: 3/4 of free]");
   add_choice(app, "--guest", options.guest, kGuests, "State of its free memory [idle]");
   add_choice(app, "--backing", options.backing, kBackings,
              "What its memory is made of [anonymous]");
@@ -138,13 +138,14 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
          },
          "How the guest names pages: one or more [all]")
       ->delimiter(',')
-      ->option_text(words_of(kModes, ","));
+      ->option_text(words_of(kModes, ","))
+      ->type_name(words_of(kModes, ","));
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
   add_choice(app, "--notify", options.notify, kNotify, "How both wake each other [eventfd]");
   add_number(app, "--queue-size", options.queue_size, 2, kBalloonMaxQueueSize,
              "Entries of a virtqueue, a power of two [256]");
   add_choice(app, "--pfn-order", options.pfn_order, kPfnOrders,
-             "Order of a PFN array: Linux today, or as allocated [reversed]");
+             "Order of a PFN array, Linux reverses [reversed]");
   app.add_flag("--chunk-order-0", options.chunk_order_zero,
                "chunk takes single pages, as published");
 }
@@ -154,14 +155,17 @@ void add_output_options(CLI::App& app, CompareOptions& options) {
   add_number(app, "--repeat", options.repeat, 1, 1000, "Runs of each row; medians are shown [1]");
   app.add_flag("--json", options.json, "Print one JSON document instead of the tables");
   app.add_option("--plot", options.plot, "Draw stacked bars into a .svg or .png file")
-      ->option_text("FILE");
+      ->type_name("FILE");
   app.add_flag("--quiet", options.quiet, "No progress and no notes on stderr");
 }
 
 int run(int argc, char** argv) {
   CLI::App app{"Compares the ways in which a guest can hand memory back to its host.", "vballoon"};
   app.set_version_flag("--version", "vballoon " VBALLOON_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("error: {}\nRun with --help for more information.\n", error.what());
+  });
   app.footer("Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
 
   CompareOptions options;
@@ -182,6 +186,8 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    // Checked here, so that a wrong word is called wrong and not missing.
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

@@ -65,7 +65,9 @@ TEST(CliTest, VersionIsThatOfTheProject) {
   EXPECT_EQ(finished.out, "vballoon " VBALLOON_VERSION "\n");
 }
 
-TEST(CliTest, NoSubcommandIsUsage) { EXPECT_THAT(run_command({}), RefusesWith("subcommand")); }
+TEST(CliTest, NoSubcommandIsUsage) {
+  EXPECT_THAT(run_command({}), RefusesWith("error: A subcommand is required\n"));
+}
 
 TEST(CliTest, UnknownSubcommandIsUsage) {
   EXPECT_THAT(run_command({"inflate"}), RefusesWith("inflate"));
@@ -75,29 +77,34 @@ TEST(CliTest, UnknownOptionIsUsage) {
   EXPECT_THAT(compare({"--json", "--fast"}), RefusesWith("--fast"));
 }
 
+TEST(CliTest, MissingValueIsUsage) {
+  EXPECT_THAT(run_command({"compare", "--guest-memory"}),
+              RefusesWith("error: --guest-memory: 1 required SIZE missing\n"));
+}
+
 TEST(CliTest, WordThatIsNoSizeIsUsage) {
   EXPECT_THAT(run_command({"compare", "--json", "--guest-memory", "lots"}),
-              RefusesWith("--guest-memory: 'lots' is no size; write 512MiB or 7.5GiB"));
+              RefusesWith("error: --guest-memory: 'lots' is no size; write 512MiB or 7.5GiB"));
 }
 
 TEST(CliTest, UnknownModeIsUsage) {
   EXPECT_THAT(run_command({"compare", "--json", "--modes", "pfn,runs"}),
-              RefusesWith("--modes: 'runs' is none of pfn, bitmap, chunk"));
+              RefusesWith("error: --modes: 'runs' is none of pfn, bitmap, chunk"));
 }
 
 TEST(CliTest, UnknownHostIsUsage) {
   EXPECT_THAT(run_command({"compare", "--host", "fast"}),
-              RefusesWith("--host: 'fast' is none of per-page, merged, vectored"));
+              RefusesWith("error: --host: 'fast' is none of per-page, merged, vectored"));
 }
 
 TEST(CliTest, NumberThatIsNoneIsUsage) {
   EXPECT_THAT(run_command({"compare", "--repeat", "0"}),
-              RefusesWith("--repeat: '0' is no number from 1 to 1000"));
+              RefusesWith("error: --repeat: '0' is no number from 1 to 1000"));
 }
 
 TEST(CliTest, QueueThatIsTooLongIsUsage) {
   EXPECT_THAT(run_command({"compare", "--queue-size", "2048"}),
-              RefusesWith("--queue-size: '2048' is no number from 2 to 1024"));
+              RefusesWith("error: --queue-size: '2048' is no number from 2 to 1024"));
 }
 
 TEST(CliTest, InflatingTooMuchNamesTheMaximum) {
@@ -107,7 +114,7 @@ TEST(CliTest, InflatingTooMuchNamesTheMaximum) {
 
 TEST(CliTest, PlotOfUnknownKindIsUsage) {
   EXPECT_THAT(compare({"--json", "--plot", "picture.pdf"}),
-              RefusesWith("--plot picture.pdf: the file must end in .svg or .png"));
+              RefusesWith("error: --plot picture.pdf: the file must end in .svg or .png"));
 }
 
 TEST(CliTest, ComparisonPrintsATableAndNothingOnStderr) {
@@ -180,7 +187,7 @@ TEST(CliTest, InfoSaysWhatTheMachineOffers) {
 
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_THAT(finished.out,
-              AllOf(HasSubstr("kernel "), HasSubstr("memory "), HasSubstr("huge page pool "),
+              AllOf(HasSubstr("kernel "), HasSubstr("memory "), HasSubstr("pool of huge pages "),
                     HasSubstr("vectored discard "), HasSubstr("scattered pages ")));
 }
 

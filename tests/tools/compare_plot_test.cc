@@ -17,9 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
-using ::testing::Gt;
 using ::testing::HasSubstr;
 using testing::made_up_comparison;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 TEST(ComparePlotTest, EveryRowIsABarOfItsFourStages) {
@@ -46,14 +46,9 @@ TEST(ComparePlotTest, EndingOfTheFileChoosesItsKind) {
   EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "a.png"), HasSubstr("set terminal pngcairo"));
 }
 
-TEST(ComparePlotTest, QuotesInAFileNameStayInIt) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "/tmp/it's.svg"),
-              HasSubstr("set output '/tmp/it''s.svg'\n"));
-}
-
-TEST(ComparePlotTest, RelativeFileIsNamedInFull) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "|true #.svg"),
-              HasSubstr("set output '" + fs::current_path().string() + "/|true #.svg'\n"));
+TEST(ComparePlotTest, FileIsNotNamedInTheScript) {
+  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "'; system 'false' #.svg"),
+              Not(HasSubstr("system")));
 }
 
 TEST(ComparePlotTest, OtherEndingIsRefused) {
@@ -70,11 +65,11 @@ TEST(ComparePlotTest, FolderThatDoesNotExistIsRefused) {
   ASSERT_FALSE(drawable);
   EXPECT_EQ(drawable.error().code, Errc::kInvalidArgument);
   EXPECT_EQ(drawable.error().context,
-            "--plot /nowhere/at/all.svg: cannot write to /nowhere/at: No such file or directory");
+            "--plot /nowhere/at/all.svg: cannot write it: No such file or directory");
 }
 
-TEST(ComparePlotTest, LineBreakInAFileNameIsRefused) {
-  const auto drawable = check_plot("a\nsystem 'false'\n.svg");
+TEST(ComparePlotTest, FileThatCannotBeWrittenIsRefused) {
+  const auto drawable = check_plot("/proc/version/a.svg");
 
   ASSERT_FALSE(drawable);
   EXPECT_EQ(drawable.error().code, Errc::kInvalidArgument);
@@ -116,8 +111,8 @@ TEST_F(GnuplotTest, PngIsDrawn) {
   EXPECT_THAT(contents(file("a.png")), StartsWith("\x89PNG"));
 }
 
-TEST_F(GnuplotTest, FileNameWithQuotesIsDrawn) {
-  const std::string name = file("it's \"mine\" $HOME `true`.svg");
+TEST_F(GnuplotTest, FileNameWithAnyCharacterIsDrawn) {
+  const std::string name = file("|it's \"mine\"\n$HOME `true`.svg");
 
   ASSERT_TRUE(draw_plot(made_up_comparison(), name));
 

@@ -74,10 +74,11 @@ TEST(GuestPagesTest, BusyProcessorHasBlocksOfItsOwn) {
 TEST(GuestPagesTest, FragmentedGuestHasHalfItsPagesFreeOneByOne) {
   CompareOptions options;
   options.guest = sim::GuestAge::kFragmented;
-
   const auto pages = make_guest_pages(options, 64 * kMiB);
-
   ASSERT_TRUE(pages);
+
+  age(options, *pages->allocator);
+
   EXPECT_EQ(pages->allocator->free_blocks_by_order()[0], 32 * kMiB / kPageSize);
   EXPECT_EQ(pages->allocator->free_pages(), 32 * kMiB / kPageSize);
 }
