@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <ranges>
 #include <utility>
+#include <vector>
 
 #include "guest/page_reporter.h"
 #include "ring/driver_queue.h"
@@ -72,8 +74,8 @@ struct BalloonDriver::Impl {
 
   State state = State::kIdle;
   PageList balloon;
-  PageList arriving;  // allocated, and to enter the balloon in reverse
-  PageList leaving;   // told to the device, not yet free
+  std::vector<Block> arriving;  // allocated, and to enter the balloon in reverse
+  PageList leaving;             // told to the device, not yet free
   nanoseconds retry_at{0};
   bool short_of_memory = false;
   DriverCounters counters;
@@ -220,12 +222,13 @@ void BalloonDriver::Impl::inflate(nanoseconds now, std::uint64_t pages) {
     ++counters.allocations_by_order[order];
     pages -= block->pages().count;
     if (reversed) {
-      allocator.push(arriving, *block);
+      arriving.push_back(*block);
     } else {
       enter(*block);
     }
   }
-  while (const auto block = allocator.pop(arriving)) enter(*block);
+  for (const Block& block : arriving | std::views::reverse) enter(block);
+  arriving.clear();
 }
 
 void BalloonDriver::Impl::enter(Block block) {
