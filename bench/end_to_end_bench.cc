@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/discarder.h"
 #include "vballoon/sim/machine.h"
 
@@ -45,7 +46,7 @@ class Guest {
 
   // Empties the balloon and uses its pages again, so that there is something to give back.
   void refill() {
-    std::vector<PageRange> balloon;
+    PageRanges balloon;
     machine_->driver().for_each_block([&](Block block) { balloon.push_back(block.pages()); });
     resize(0);
     for (const PageRange& run : balloon) touch(run);
@@ -63,7 +64,7 @@ class Guest {
       GuestMemory::allocate(std::vector<RegionLayout>{{0, kGuestPages << vballoon::kPageShift}},
                             {vballoon::Backing::kAnonymous, vballoon::ThpMode::kOff})
           .value();
-  PageAllocator allocator_{std::vector<PageRange>{{0, kGuestPages}}};
+  PageAllocator allocator_{PageRanges{{0, kGuestPages}}};
   std::unique_ptr<Machine> machine_;
 };
 

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "base/page_ranges.h"
+
 namespace vballoon {
 
-std::uint64_t sort_and_merge(std::vector<PageRange>& ranges) {
+std::uint64_t sort_and_merge(PageRanges& ranges) {
   if (ranges.empty()) return 0;
   const auto apart = [](const PageRange& a, const PageRange& b) { return a.end() < b.first; };
   const auto by_first = [](const PageRange& a, const PageRange& b) { return a.first < b.first; };

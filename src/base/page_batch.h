@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
 
@@ -13,7 +14,7 @@ namespace vballoon {
 
 // Sorts and merges in place; returns how many pages were named more than once. Ascending and
 // descending input, which is what drivers send, is not sorted again. No range may overflow.
-VBALLOON_EXPORT std::uint64_t sort_and_merge(std::vector<PageRange>& ranges);
+VBALLOON_EXPORT std::uint64_t sort_and_merge(PageRanges& ranges);
 
 }  // namespace vballoon
 

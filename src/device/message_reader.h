@@ -12,6 +12,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/error.h"
 #include "vballoon/page_range.h"
@@ -53,7 +54,7 @@ class MessageReader {
     if (const auto bad = decoder.end()) error(*bad);
   }
 
-  [[nodiscard]] std::vector<PageRange>& batch() { return batch_; }
+  [[nodiscard]] PageRanges& batch() { return batch_; }
 
  private:
   // How far the payload of one message has been read.
@@ -67,7 +68,7 @@ class MessageReader {
 
   std::vector<std::unique_ptr<Decoder>> decoders_;  // by Codec
   std::vector<std::byte> window_;
-  std::vector<PageRange> batch_;
+  PageRanges batch_;
 };
 
 }  // namespace vballoon

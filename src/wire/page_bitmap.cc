@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 
+#include "base/page_ranges.h"
 #include "wire/little_endian.h"
 #include "wire/pfn_array.h"
 #include "wire/range_writer.h"
@@ -185,7 +186,7 @@ void read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) 
 
 // Appends what the whole records of a window name. A record that is cut by the end of the message
 // is not told from one that is cut by the window: what is left over fails in end().
-Decoder::Step read_records(std::span<const std::byte> window, std::vector<PageRange>& out) {
+Decoder::Step read_records(std::span<const std::byte> window, PageRanges& out) {
   RangeWriter writer(out);
   std::size_t at = 0;
   while (window.size() - at >= kWordBytes) {
@@ -259,8 +260,7 @@ std::optional<Errc> PageBitmapDecoder::read_header(std::uint64_t header) {
   return std::nullopt;
 }
 
-Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window,
-                                         std::vector<PageRange>& out) {
+Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window, PageRanges& out) {
   assert(window.size() <= left_);
   std::size_t header_bytes = 0;
   if (!command_.has_value()) {
@@ -277,8 +277,7 @@ Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window,
   return step;
 }
 
-std::optional<Errc> PageBitmapDecoder::buffer(const GuestBuffer& /*buffer*/,
-                                              std::vector<PageRange>& /*out*/) {
+std::optional<Errc> PageBitmapDecoder::buffer(const GuestBuffer& /*buffer*/, PageRanges& /*out*/) {
   return Errc::kUnexpectedWritable;
 }
 

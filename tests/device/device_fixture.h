@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/test_messages.h"
 #include "memory/test_discarders.h"
 #include "ring/driver_queue.h"
@@ -194,7 +195,7 @@ class Rig {
 
   // ---- what came of it ------------------------------------------------------------------------
 
-  std::vector<PageRange> discarded() { return recorded_->pages(); }
+  PageRanges discarded() { return recorded_->pages(); }
   std::byte* host(Pfn pfn) const { return memory_->host(pfn << kPageShift, kPageSize); }
   std::uint64_t errors(Errc code) const { return device_->metrics().count(code); }
   // The only things that are counted as wrong.

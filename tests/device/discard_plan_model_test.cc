@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/page_batch.h"
+#include "base/page_ranges.h"
 #include "device/device_fixture.h"
 #include "device/discard_plan.h"
 #include "device/two_mib_pages.h"
@@ -38,8 +39,8 @@ class PlanAndModel {
 
  private:
   // Mostly around the bounds of huge pages and regions, so that small numbers of steps meet.
-  static std::vector<PageRange> any_batch() {
-    return *rc::gen::container<std::vector<PageRange>>(rc::gen::construct<PageRange>(
+  static PageRanges any_batch() {
+    return *rc::gen::container<PageRanges>(rc::gen::construct<PageRange>(
         rc::gen::element<Pfn>(0, 1, 255, 256, 511, 512, 513, 1023, 1024, 1500, 2047, 2048, 2049,
                               2100, 2559, 2560, 4000),
         rc::gen::element<std::uint64_t>(1, 1, 2, 63, 64, 65, 255, 256, 511, 512, 513, 1024)));
@@ -47,7 +48,7 @@ class PlanAndModel {
 
   [[nodiscard]] bool inside(Pfn pfn) const { return memory_->find(pfn << kPageShift) != nullptr; }
 
-  void inflate(const std::vector<PageRange>& batch) {
+  void inflate(const PageRanges& batch) {
     const auto outcome = plan_.inflate(batch, may_owe_);
     std::uint64_t outside = 0;
     std::uint64_t already = 0;
@@ -72,7 +73,7 @@ class PlanAndModel {
     add(plan_.settle_huge(report, may_owe_));
   }
 
-  void deflate(const std::vector<PageRange>& batch) {
+  void deflate(const PageRanges& batch) {
     const auto outcome = plan_.deflate(batch);
     for (const PageRange& range : batch) {
       for (Pfn pfn = range.first; pfn < range.end(); ++pfn) ballooned_.erase(pfn);

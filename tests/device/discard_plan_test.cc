@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/device_fixture.h"
 #include "device/two_mib_pages.h"
 
@@ -29,18 +30,18 @@ class PlanFixture : public ::testing::Test {
  protected:
   explicit PlanFixture(std::shared_ptr<const GuestMemory> memory) : memory_(std::move(memory)) {}
 
-  DiscardPlan::Outcome inflate(std::vector<PageRange> batch, bool may_owe = true) {
+  DiscardPlan::Outcome inflate(PageRanges batch, bool may_owe = true) {
     return plan_.inflate(batch, may_owe);
   }
-  DiscardPlan::Outcome deflate(std::vector<PageRange> batch) { return plan_.deflate(batch); }
+  DiscardPlan::Outcome deflate(PageRanges batch) { return plan_.deflate(batch); }
 
-  static std::vector<PageRange> pages(std::span<const HostRun> runs) {
-    std::vector<PageRange> all;
+  static PageRanges pages(std::span<const HostRun> runs) {
+    PageRanges all;
     for (const HostRun& run : runs) all.push_back(guest_pages(run));
     return all;
   }
-  std::vector<PageRange> page_runs() const { return pages(plan_.page_runs()); }
-  std::vector<PageRange> huge_runs() const { return pages(plan_.huge_runs()); }
+  PageRanges page_runs() const { return pages(plan_.page_runs()); }
+  PageRanges huge_runs() const { return pages(plan_.huge_runs()); }
 
   // The run of these pages as a piece that the kernel refused.
   DiscardFailure refused(PageRange range) const {
@@ -127,7 +128,7 @@ TEST_F(DiscardPlanTest, DeflateBooksItsPagesOut) {
 }
 
 TEST_F(DiscardPlanTest, TranslationHasTheRunsOfThePagesInGuestMemory) {
-  const std::vector<PageRange> batch{{6, 4}, {kHole, 1}};
+  const PageRanges batch{{6, 4}, {kHole, 1}};
 
   plan_.translate(batch);
 

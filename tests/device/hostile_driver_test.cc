@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/device_fixture.h"
 
 namespace vballoon {
@@ -133,7 +134,7 @@ class PayloadSwapper final : public Discarder {
   const GuestMemory* memory = nullptr;
   std::uint64_t payload = 0;
   int looks = 0;
-  std::vector<PageRange> pages;
+  PageRanges pages;
 };
 
 TEST(HostilePayloadTest, PfnsThatChangeAfterTheyWereReadHaveNoEffect) {

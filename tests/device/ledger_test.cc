@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
+
 namespace vballoon {
 namespace {
 
@@ -19,7 +21,7 @@ class WordGathererTest : public ::testing::Test {
  protected:
   using Words = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 
-  static Words gather(const std::vector<PageRange>& ranges) {
+  static Words gather(const PageRanges& ranges) {
     Words words;
     WordGatherer gatherer(
         [&](std::uint64_t word, std::uint64_t mask) { words.emplace_back(word, mask); });

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/device_fixture.h"
 
 namespace vballoon {
@@ -81,7 +82,7 @@ class MessageReaderTest : public ::testing::Test {
   std::uint64_t next_ = 0x10000;
 
   MessageReader reader_;
-  std::vector<PageRange> ranges_;
+  PageRanges ranges_;
   std::vector<Errc> errors_;
   int full_ = 0;
   std::size_t most_ranges_ = 0;

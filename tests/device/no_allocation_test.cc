@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "allocation_counter.h"
+#include "base/page_ranges.h"
 #include "device/device_fixture.h"
 #include "device/two_mib_pages.h"
 
@@ -25,15 +26,14 @@ using testing::speaking;
 
 class NoAllocationTest : public ::testing::TestWithParam<Dialect> {
  protected:
-  static std::vector<PageRange> scattered() {
-    std::vector<PageRange> ranges;
+  static PageRanges scattered() {
+    PageRanges ranges;
     for (Pfn pfn = 0; pfn < 60; ++pfn) ranges.push_back({pfn * 13, 1 + pfn % 12});
     return ranges;
   }
 
   // Allocations while `rig` serves `rounds` inflates and deflates of the same pages.
-  static std::uint64_t allocations(Rig& rig, int rounds,
-                                   const std::vector<PageRange>& pages = scattered()) {
+  static std::uint64_t allocations(Rig& rig, int rounds, const PageRanges& pages = scattered()) {
     std::uint64_t count = 0;
     const Message message = message_of(GetParam(), pages);
     for (int i = 0; i < rounds; ++i) {
@@ -95,7 +95,7 @@ TEST_P(NoAllocationTest, MessagesAllocateNothingOverHugeHostPages) {
   Rig guest = rig(make_kernel_discarder(),
                   borrow_memory({{0, 2 * kTwoMib}, {kHigh << kPageShift, 2 * kTwoMib, kPageSize}}));
   guest.start();
-  const std::vector<PageRange> whole_and_part{{0, kPagesPerHugePage + 40}};
+  const PageRanges whole_and_part{{0, kPagesPerHugePage + 40}};
   (void)allocations(guest, 1, whole_and_part);
 
   EXPECT_EQ(allocations(guest, 20, whole_and_part), 0u);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/page_batch.h"
+#include "base/page_ranges.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/page_range.h"
 #include "wire/dialect.h"
@@ -22,7 +23,7 @@ struct DecodedMessage {
   std::uint16_t queue = 0;
   std::vector<std::byte> payload;     // of all readable buffers
   std::vector<GuestBuffer> writable;  // as they stand in the chain
-  std::vector<PageRange> pages;       // as decoded: neither sorted nor merged
+  PageRanges pages;                   // as decoded: neither sorted nor merged
 
   // The payload as numbers of 32 bits, from a byte on.
   [[nodiscard]] std::vector<std::uint32_t> numbers(std::size_t from = 0) const {
@@ -57,13 +58,13 @@ inline DecodedMessage decode_message(Codec codec, std::uint16_t queue,
 }
 
 // The pages of some ranges or messages, in order and merged; throws when one is named twice.
-inline std::vector<PageRange> merged(std::vector<PageRange> ranges) {
+inline PageRanges merged(PageRanges ranges) {
   if (sort_and_merge(ranges) != 0) throw std::runtime_error("a page is named twice");
   return ranges;
 }
 
-inline std::vector<PageRange> pages_of(const std::vector<DecodedMessage>& messages) {
-  std::vector<PageRange> all;
+inline PageRanges pages_of(const std::vector<DecodedMessage>& messages) {
+  PageRanges all;
   for (const DecodedMessage& message : messages) {
     all.insert(all.end(), message.pages.begin(), message.pages.end());
   }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "guest/fake_device.h"
 #include "vballoon/sim/balloon_driver.h"
 #include "vballoon/sim/page_allocator.h"
@@ -43,13 +44,13 @@ struct DriverRig {
     return driver->step(now);
   }
   // The driver's balloon, and that of the device, in ascending order.
-  [[nodiscard]] std::vector<PageRange> balloon() const {
-    std::vector<PageRange> ranges;
+  [[nodiscard]] PageRanges balloon() const {
+    PageRanges ranges;
     driver->for_each_block([&](sim::Block block) { ranges.push_back(block.pages()); });
     return merged(std::move(ranges));
   }
-  [[nodiscard]] std::vector<PageRange> device_balloon() const {
-    std::vector<PageRange> ranges;
+  [[nodiscard]] PageRanges device_balloon() const {
+    PageRanges ranges;
     const PageSet& set = device.ballooned();
     for (PageRange run = set.next_run(0, set.size()); run.count != 0;
          run = set.next_run(run.end(), set.size())) {
@@ -72,7 +73,7 @@ struct DriverRig {
 
   std::shared_ptr<const GuestMemory> memory =
       GuestMemory::allocate(std::vector<RegionLayout>{{0, kGuestPages << kPageShift}}).value();
-  sim::PageAllocator allocator{std::vector<PageRange>{{0, kGuestPages}}};
+  sim::PageAllocator allocator{PageRanges{{0, kGuestPages}}};
   FakeDevice device{memory};
   sim::DriverOptions options;
   std::unique_ptr<sim::BalloonDriver> driver;

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "base/page_set.h"
 #include "guest/decoded_message.h"
 #include "vballoon/balloon_registers.h"
@@ -112,7 +113,7 @@ class FakeDevice final : public sim::DeviceAccess {
     } while (queues_[index]->enable_kicks());
   }
 
-  void book(QueueRole role, const std::vector<PageRange>& pages) {
+  void book(QueueRole role, const PageRanges& pages) {
     for (const PageRange& range : pages) {
       const auto changed =
           role == QueueRole::kInflate ? ballooned_.add(range) : ballooned_.remove(range);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/page_range.h"
 #include "vballoon/sim/page_allocator.h"
 
@@ -20,8 +21,8 @@ namespace vballoon::sim {
 namespace {
 
 // Up to three zones with ragged ends and gaps, some of them touching.
-std::vector<PageRange> any_zones() {
-  std::vector<PageRange> zones;
+PageRanges any_zones() {
+  PageRanges zones;
   Pfn first = *rc::gen::inRange<Pfn>(0, 2000);
   const int count = *rc::gen::inRange(1, 4);
   for (int i = 0; i < count; ++i) {
@@ -34,7 +35,7 @@ std::vector<PageRange> any_zones() {
 // Free pages by the set. As buddies always merge, it determines the free blocks too.
 class SetModel {
  public:
-  explicit SetModel(const std::vector<PageRange>& zones) : zones_(zones) {
+  explicit SetModel(const PageRanges& zones) : zones_(zones) {
     for (const PageRange& zone : zones) insert(zone);
   }
 
@@ -76,14 +77,14 @@ class SetModel {
     return std::nullopt;
   }
 
-  std::vector<PageRange> zones_;
+  PageRanges zones_;
   std::set<Pfn> free_;
 };
 
 // The same rules with lists that are searched: slow and plain.
 class ListModel {
  public:
-  explicit ListModel(const std::vector<PageRange>& zones) {
+  explicit ListModel(const PageRanges& zones) {
     for (const PageRange& zone : zones) {
       zones_.push_back({zone, {}});
       for (Pfn pfn = zone.first; pfn < zone.end(); ++pfn) free({pfn, 0});
@@ -144,7 +145,7 @@ Block any_part(Block block, std::vector<Block>& blocks) {
 }
 
 RC_GTEST_PROP(PageAllocatorProperty, OwnsEachPageOnceAndMergesAllFreeBuddies, ()) {
-  const std::vector<PageRange> zones = any_zones();
+  const PageRanges zones = any_zones();
   PageAllocator allocator(zones);
   SetModel model(zones);
   const BlocksByOrder initial = allocator.free_blocks_by_order();
@@ -178,7 +179,7 @@ RC_GTEST_PROP(PageAllocatorProperty, OwnsEachPageOnceAndMergesAllFreeBuddies, ()
 }
 
 RC_GTEST_PROP(PageAllocatorProperty, GivesTheBlocksThatPlainListsWouldGive, ()) {
-  const std::vector<PageRange> zones = any_zones();
+  const PageRanges zones = any_zones();
   PageAllocator allocator(zones);
   ListModel model(zones);
   std::vector<Block> taken;

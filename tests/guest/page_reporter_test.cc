@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "guest/decoded_message.h"
 #include "ring/driver_queue.h"
 #include "wire/chunk.h"
@@ -120,7 +121,7 @@ TEST(PfnReporterTest, OperationWithoutPagesSendsNothing) {
 class BitmapReporterTest : public ::testing::Test {
  protected:
   std::vector<DecodedMessage> messages() { return wire_.messages(reporter_, Codec::kPageBitmap); }
-  std::vector<PageRange> named() { return pages_of(messages()); }
+  PageRanges named() { return pages_of(messages()); }
 
   Wire wire_;
   BitmapReporter reporter_{wire_.buffer, kPages, 0};
@@ -183,7 +184,7 @@ TEST_F(BitmapReporterTest, RunAcrossTwoWindowsIsNamedWhole) {
 }
 
 TEST_F(BitmapReporterTest, WindowWithMoreRecordsThanTheBufferTakesSeveralMessages) {
-  std::vector<PageRange> expected;
+  PageRanges expected;
   for (Pfn page = 0; page < kBitmapWindowPages; page += 64) {
     reporter_.add({page, 0});
     expected.push_back({page, 1});
@@ -225,7 +226,7 @@ TEST_F(BitmapReporterTest, ArrayOfAFewPagesIsAscending) {
 
 TEST_F(BitmapReporterTest, ThresholdBeyondTheBufferLosesNoPage) {
   BitmapReporter reporter(wire_.buffer, kPages, UINT64_MAX);
-  std::vector<PageRange> expected;
+  PageRanges expected;
   for (Pfn page = 0; page < 2 * 10000; page += 2) {
     reporter.add({page, 0});
     expected.push_back({page, 1});
@@ -324,8 +325,8 @@ std::set<Pfn> any_pages() {
   return pages;
 }
 
-std::vector<PageRange> ranges_of(const std::set<Pfn>& pages) {
-  std::vector<PageRange> ranges;
+PageRanges ranges_of(const std::set<Pfn>& pages) {
+  PageRanges ranges;
   for (const Pfn page : pages) ranges.push_back({page, 1});
   return merged(std::move(ranges));
 }

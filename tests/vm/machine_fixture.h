@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/page_batch.h"
+#include "base/page_ranges.h"
 #include "vballoon/discarder.h"
 #include "vballoon/sim/machine.h"
 #include "wire/dialect.h"
@@ -70,7 +71,7 @@ struct MachineRig {
   }
 
   std::shared_ptr<const GuestMemory> memory;
-  sim::PageAllocator allocator{std::vector<PageRange>{{0, kPages}}};
+  sim::PageAllocator allocator{PageRanges{{0, kPages}}};
   sim::MachineOptions options;
   std::unique_ptr<sim::Machine> machine;
   std::uint64_t free_after_start = 0;
