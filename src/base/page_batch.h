@@ -13,7 +13,8 @@
 namespace vballoon {
 
 // Sorts and merges in place; returns how many pages were named more than once. Ascending and
-// descending input, which is what drivers send, is not sorted again. No range may overflow.
+// descending input, which is what drivers send, is not sorted again. Ranges end below page
+// 2^63.
 VBALLOON_EXPORT std::uint64_t sort_and_merge(PageRanges& ranges);
 
 }  // namespace vballoon

@@ -60,8 +60,9 @@ class DiscardPlan {
     PageRange pages;
   };
   Piece cut_piece(PageRange& rest) const;
-  template <typename OnPiece>
-  std::uint64_t for_each_piece(std::span<const PageRange> batch, OnPiece on_piece) const;
+  template <typename OnPieces>
+  std::uint64_t for_each_region(std::span<const PageRange> batch, OnPieces on_pieces) const;
+  void add_page_runs(const MemoryRegion& region, std::span<const PageRange> pieces);
 
   void plan_huge_pages(bool may_owe, Outcome& outcome);
 

@@ -25,7 +25,7 @@ class WordGathererTest : public ::testing::Test {
     Words words;
     WordGatherer gatherer(
         [&](std::uint64_t word, std::uint64_t mask) { words.emplace_back(word, mask); });
-    for (const PageRange& range : ranges) gatherer.add(range.first, range.count);
+    gatherer.add(ranges, 0);
     gatherer.flush();
     return words;
   }
