@@ -79,7 +79,7 @@ std::string gnuplot_script_of(const Comparison& comparison, const std::string& f
     data += fmt::format("\"{}\" {} {} {} {}\n", row_name(row.spec), phase.allocate_ms,
                         phase.send_ms, phase.translate_ms, phase.discard_ms);
     labels +=
-        fmt::format("set label '{} ms ({:.1f}x)' at {},{} center offset 0,0.7\n",
+        fmt::format("set label '{} ms ({:.1f}x)' at {},{} center offset 0,0.7 front boxed\n",
                     format_number(phase.wall_ms), baseline_ms / phase.wall_ms, x++, phase.wall_ms);
     longest_ms = std::max(longest_ms, phase.wall_ms);
   }
@@ -95,10 +95,11 @@ std::string gnuplot_script_of(const Comparison& comparison, const std::string& f
       "set style data histograms\nset style histogram rowstacked\n"
       "set style fill solid 0.9 border -1\nset boxwidth 0.6\n"
       "set ylabel 'milliseconds'\nset yrange [0:{}]\nset grid y\n"
-      "set xtics noenhanced\nset key outside right top invert\n{}"
+      "set xtics noenhanced\nset key outside below center horizontal\n"
+      "set style textbox opaque noborder\nset xrange [-0.6:{}]\n{}"
       "plot {}{} with lines dashtype 2 linecolor rgb '#444444' title 'limit: {} ms'\n",
-      data, terminal_for(file), gnuplot_string(title_of(comparison)), longest_ms * 1.12, labels,
-      plots, comparison.limit_ms, format_number(comparison.limit_ms));
+      data, terminal_for(file), gnuplot_string(title_of(comparison)), longest_ms * 1.12, x - 0.4,
+      labels, plots, comparison.limit_ms, format_number(comparison.limit_ms));
 }
 
 Result<void> check_plot(const std::string& file) {

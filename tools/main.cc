@@ -114,8 +114,7 @@ void add_guest_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The guest");
   add_size(app, "--guest-memory", options.guest_memory,
            "Its memory [8GiB; less if under 12GiB are free]");
-  add_size(app, "--inflate", options.inflate,
-           "Given back [7/8 of it; not idle: 3/4 of free]");
+  add_size(app, "--inflate", options.inflate, "Given back [7/8 of it; not idle: 3/4 of free]");
   add_choice(app, "--guest", options.guest, kGuests, "State of its free memory [idle]");
   add_choice(app, "--backing", options.backing, kBackings,
              "What its memory is made of [anonymous]");
