@@ -67,7 +67,7 @@ void report_pages(benchmark::State& state, std::uint64_t pages) {
 
 // Each iteration ages a guest anew, so that each takes the same blocks in the same order. As that
 // takes longer than what is timed, the iterations are few and fixed.
-void BM_Allocate(benchmark::State& state) {
+void Allocate(benchmark::State& state) {
   const auto age = static_cast<GuestAge>(state.range(1));
   const auto order = static_cast<unsigned>(state.range(2));
   std::uint64_t pages = 0;
@@ -83,7 +83,7 @@ void BM_Allocate(benchmark::State& state) {
   }
   report_pages(state, pages);
 }
-BENCHMARK(BM_Allocate)
+BENCHMARK(Allocate)
     ->Name("Allocate")
     ->ArgNames({"gib", "age", "order"})
     ->ArgsProduct({{1, 8}, kAges, {0}})
@@ -91,7 +91,7 @@ BENCHMARK(BM_Allocate)
     ->Iterations(5)
     ->Unit(benchmark::kMillisecond);
 
-void BM_Free(benchmark::State& state) {
+void Free(benchmark::State& state) {
   PageAllocator allocator(make_zone(state.range(0)));
   (void)age_guest(allocator, static_cast<GuestAge>(state.range(1)), kSeed);
   std::vector<Block> blocks = take_all_pages(allocator);
@@ -105,7 +105,7 @@ void BM_Free(benchmark::State& state) {
   }
   report_pages(state, pages);
 }
-BENCHMARK(BM_Free)
+BENCHMARK(Free)
     ->Name("Free")
     ->ArgNames({"gib", "age", "sequence"})
     ->ArgsProduct({{1, 8}, kAges, kFreeOrders})

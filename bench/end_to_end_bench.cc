@@ -20,6 +20,7 @@ namespace {
 using vballoon::Dialect;
 using vballoon::GuestMemory;
 using vballoon::PageRange;
+using vballoon::PageRanges;
 using vballoon::RegionLayout;
 using vballoon::sim::Block;
 using vballoon::sim::Machine;
@@ -97,7 +98,7 @@ class Stages {
   double discard_ = 0;
 };
 
-void BM_Inflate(benchmark::State& state) {
+void Inflate(benchmark::State& state) {
   Guest guest(state.range(0), state.range(1));
   Stages stages;
   for (auto _ : state) {
@@ -109,7 +110,7 @@ void BM_Inflate(benchmark::State& state) {
   stages.report_to(state);
 }
 
-void BM_Deflate(benchmark::State& state) {
+void Deflate(benchmark::State& state) {
   Guest guest(state.range(0), state.range(1));
   Stages stages;
   for (auto _ : state) {
@@ -122,7 +123,7 @@ void BM_Deflate(benchmark::State& state) {
 }
 
 // Until the driver saw its last answer: for a few pages the waiting is what costs.
-void BM_SmallInflate(benchmark::State& state) {
+void SmallInflate(benchmark::State& state) {
   Guest guest(state.range(0), state.range(1));
   const auto pages = static_cast<std::uint64_t>(state.range(2));
   double bytes = 0;
@@ -145,19 +146,19 @@ const std::vector<std::int64_t> kDialects{static_cast<std::int64_t>(Dialect::kSt
 const std::vector<std::int64_t> kNotify{static_cast<std::int64_t>(NotifyMode::kDirect),
                                         static_cast<std::int64_t>(NotifyMode::kEventfd)};
 
-BENCHMARK(BM_Inflate)
+BENCHMARK(Inflate)
     ->Name("Inflate")
     ->ArgNames({"dialect", "eventfd"})
     ->ArgsProduct({kDialects, kNotify})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_Deflate)
+BENCHMARK(Deflate)
     ->Name("Deflate")
     ->ArgNames({"dialect", "eventfd"})
     ->ArgsProduct({kDialects, kNotify})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(BM_SmallInflate)
+BENCHMARK(SmallInflate)
     ->Name("SmallInflate")
     ->ArgNames({"dialect", "eventfd", "pages"})
     ->ArgsProduct({kDialects, kNotify, {1, 16, 64, 256, 4096}})
