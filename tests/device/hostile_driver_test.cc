@@ -42,6 +42,11 @@ using testing::speaking;
 
 constexpr std::uint16_t kSize = 64;  // of the rig's queues
 
+// Offers the chain at descriptor 0 again and again.
+void offer_times(RawRing& ring, int times) {
+  for (int i = 0; i < times; ++i) ring.offer(0);
+}
+
 class HostileDriverTest : public ::testing::Test {
  protected:
   HostileDriverTest() { rig_.start(); }
@@ -300,7 +305,7 @@ TEST(HostileNegotiationTest, IndirectTableWithoutTheFeatureIsReturned) {
 
 TEST_F(HostileDriverTest, SameHeadOverAndOverIsServedEachTime) {
   ring_.describe(0, payload({5}));
-  for (int i = 0; i < kSize; ++i) ring_.offer(0);
+  offer_times(ring_, kSize);
 
   rig_.serve(kInflateQueue);
 
@@ -362,7 +367,7 @@ TEST(HostileFloodTest, TurnEndsWhenMuchPayloadHasBeenRead) {
   // 16 chains of 4 MiB each, all of the same zeros: page 0, over and over.
   ring.describe(0, {kHigh * kPageSize, 2 << 20, kNext, 1});
   ring.describe(1, {kHigh * kPageSize, 2 << 20, 0, 0});
-  for (int i = 0; i < 16; ++i) ring.offer(0);
+  offer_times(ring, 16);
 
   EXPECT_TRUE(rig.device().process(kInflateQueue));
   EXPECT_EQ(ring.used_index(), 4);
@@ -370,7 +375,7 @@ TEST(HostileFloodTest, TurnEndsWhenMuchPayloadHasBeenRead) {
 
 TEST_F(HostileDriverTest, FloodOfMistakesIsCountedInFullAndLoggedInAFewLines) {
   ring_.describe(0, {kPayloads, 8, kNext, 0});
-  for (int i = 0; i < 60; ++i) ring_.offer(0);
+  offer_times(ring_, 60);
 
   rig_.serve(kInflateQueue);
 
