@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "base/page_set.h"
 #include "wire/chunk.h"
 #include "wire/dialect.h"
@@ -96,7 +97,7 @@ Message encode(Codec codec, const std::vector<Pfn>& pages, const PageSet& set) {
   return codec == Codec::kPageBitmap ? encode_bitmap(set) : encode_chunks(set);
 }
 
-void decode(Decoder& decoder, const Message& message, std::vector<PageRange>& out) {
+void decode(Decoder& decoder, const Message& message, PageRanges& out) {
   benchmark::DoNotOptimize(decoder.begin(message.payload.size(), message.buffers.size()));
   for (std::size_t at = 0; at < message.payload.size();) {
     const std::size_t bytes = std::min(kPayloadWindowBytes, message.payload.size() - at);
@@ -137,7 +138,7 @@ void decode_case(benchmark::State& state, Codec codec, std::string_view pattern)
   const std::vector<Pfn> pages = make_pages(pattern);
   const Message message = encode(codec, pages, make_set(pages));
   const std::unique_ptr<Decoder> decoder = make_decoder(codec);
-  std::vector<PageRange> out;
+  PageRanges out;
   out.reserve(kMaxRangesPerWindow);
   for (auto _ : state) {
     decode(*decoder, message, out);

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/guest_memory.h"
 
 namespace vballoon {
@@ -30,9 +31,9 @@ std::shared_ptr<const GuestMemory> memory_of(std::uint64_t region_count) {
 }
 
 // Single pages all over the memory.
-std::vector<PageRange> ranges_of(const GuestMemory& memory, bool random) {
+PageRanges ranges_of(const GuestMemory& memory, bool random) {
   std::mt19937_64 random_number(1);
-  std::vector<PageRange> ranges;
+  PageRanges ranges;
   for (std::size_t i = 0; i < kRanges; ++i) {
     const std::uint64_t index =
         random ? random_number() % memory.page_count() : i * memory.page_count() / kRanges;
@@ -44,7 +45,7 @@ std::vector<PageRange> ranges_of(const GuestMemory& memory, bool random) {
 
 void Translate(benchmark::State& state) {
   const auto memory = memory_of(static_cast<std::uint64_t>(state.range(0)));
-  const std::vector<PageRange> ranges = ranges_of(*memory, state.range(1) != 0);
+  const PageRanges ranges = ranges_of(*memory, state.range(1) != 0);
   std::vector<HostRun> runs;
   for (auto _ : state) {
     runs.clear();

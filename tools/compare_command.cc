@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,21 +22,34 @@ namespace vballoon::tool {
 namespace {
 
 int report_failure(const Error& error) {
-  fmt::print(stderr, "error: {}\n", error.message());
   const bool usage = error.code == Errc::kInvalidArgument || error.code == Errc::kTargetTooLarge;
+  // What is wrong with an option says so itself.
+  fmt::print(stderr, "error: {}\n",
+             usage && !error.context.empty() ? error.context : error.message());
   return usage ? kExitUsage : kExitFailed;
 }
+
+int report_interrupt() {
+  fmt::print(stderr, "interrupted\n");
+  return kExitInterrupted;
+}
+
+// How long the steps of a comparison take beside each other: every page of a row is touched twice.
+constexpr double kLimitWeight = 1;
+constexpr double kRunWeight = 3;
 
 // The steps of a comparison: every run of every row, and a measurement of the limit around each.
 class Steps {
  public:
   Steps(const CompareOptions& options, std::size_t rows)
-      : progress_(!options.quiet), steps_(static_cast<double>(rows * options.repeat * 2 + 1)) {}
+      : progress_(!options.quiet),
+        all_(static_cast<double>(rows * options.repeat) * (kRunWeight + kLimitWeight) +
+             kLimitWeight) {}
 
   // Begins the next step; the tick goes to what does it.
-  Oracle::Tick next(const std::string& label) {
-    progress_.begin(label, at_ / steps_, (at_ + 1) / steps_);
-    at_ += 1;
+  Oracle::Tick next(const std::string& label, double weight) {
+    progress_.begin(label, at_ / all_, (at_ + weight) / all_);
+    at_ += weight;
     return [this](double done) {
       progress_.update(done);
       return !interrupted();
@@ -44,7 +59,7 @@ class Steps {
 
  private:
   Progress progress_;
-  double steps_;
+  double all_;
   double at_ = 0;
 };
 
@@ -54,7 +69,8 @@ Result<bool> run_all(Comparison& comparison, Steps& steps) {
   const std::uint64_t bytes = comparison.plan.inflate_pages << kPageShift;
   std::vector<double> limits;
   const auto measure = [&]() -> Result<bool> {
-    const auto limit = measure_limit(options, bytes, steps.next("the limit of this machine"));
+    const auto limit =
+        measure_limit(options, bytes, steps.next("limit of this machine", kLimitWeight));
     if (!limit) return tl::unexpected(limit.error());
     limits.push_back(*limit);
     return !interrupted();
@@ -63,7 +79,11 @@ Result<bool> run_all(Comparison& comparison, Steps& steps) {
   if (auto going = measure(); !going || !*going) return going;
   for (unsigned i = 0; i < options.repeat; ++i) {
     for (Row& row : comparison.rows) {
-      const auto run = run_row(options, comparison.plan, row.spec, steps.next(row_name(row.spec)));
+      const std::string label =
+          options.repeat == 1
+              ? row_name(row.spec)
+              : fmt::format("{}, run {} of {}", row_name(row.spec), i + 1, options.repeat);
+      const auto run = run_row(options, comparison.plan, row.spec, steps.next(label, kRunWeight));
       if (!run) return tl::unexpected(run.error());
       if (!run->has_value()) return false;
       row.runs.push_back(**run);
@@ -76,8 +96,11 @@ Result<bool> run_all(Comparison& comparison, Steps& steps) {
 
 int publish(const Comparison& comparison, std::FILE* out) {
   const CompareOptions& options = comparison.options;
-  fmt::print(out, "{}", options.json ? json_of(comparison) : table_of(comparison));
-  std::fflush(out);
+  const std::string text = options.json ? json_of(comparison) : table_of(comparison);
+  if (std::fputs(text.c_str(), out) == EOF || std::fflush(out) != 0) {
+    fmt::print(stderr, "error: cannot write the results: {}\n", std::strerror(errno));
+    return kExitFailed;
+  }
   if (!options.plot.empty()) {
     if (auto drawn = draw_plot(comparison, options.plot); !drawn) {
       return report_failure(drawn.error());
@@ -87,9 +110,7 @@ int publish(const Comparison& comparison, std::FILE* out) {
   const bool verified = std::ranges::all_of(
       comparison.rows, [](const Row& row) { return median_of(row.runs).verified; });
   if (verified) return kExitDone;
-  fmt::print(stderr,
-             "error: the check of guest memory failed; the figures above are not to be "
-             "trusted\n");
+  fmt::print(stderr, "error: the check of guest memory failed; do not trust the figures\n");
   return kExitFailed;
 }
 
@@ -104,20 +125,18 @@ int run_compare(const CompareOptions& options, std::FILE* out) {
   Comparison comparison;
   comparison.options = options;
   comparison.machine = read_machine_facts();
-  auto plan = make_plan(options, comparison.machine.available_bytes);
+  auto plan = make_plan(options, comparison.machine);
   if (!plan) return report_failure(plan.error());
   comparison.plan = *plan;
   if (!plan->note.empty() && !options.quiet) fmt::print(stderr, "note: {}\n", plan->note);
+  if (interrupted()) return report_interrupt();
   for (const RowSpec& spec : rows_of(options)) comparison.rows.push_back({spec, {}});
 
   Steps steps(options, comparison.rows.size());
   const auto finished = run_all(comparison, steps);
   steps.done();
   if (!finished) return report_failure(finished.error());
-  if (!*finished) {
-    fmt::print(stderr, "interrupted\n");
-    return kExitInterrupted;
-  }
+  if (!*finished) return report_interrupt();
   return publish(comparison, out);
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -10,8 +11,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Numbers that are whole are written as such.
+// Numbers that are whole are written as such, and null where a number does not apply.
 Json number(double value) {
+  if (std::isnan(value)) return nullptr;
   const auto whole = static_cast<std::int64_t>(value);
   if (static_cast<double>(whole) == value) return whole;
   return value;
@@ -19,9 +21,12 @@ Json number(double value) {
 
 Json phase_json(const Phase& phase) {
   Json json;
-  for (const PhaseField& field : kHeadFields) json[std::string(field.name)] = phase.*field.value;
+  for (const PhaseField& field : kHeadFields)
+    json[std::string(field.name)] = number(phase.*field.value);
   Json stages;
-  for (const PhaseField& field : kStageFields) stages[std::string(field.name)] = phase.*field.value;
+  for (const PhaseField& field : kStageFields) {
+    stages[std::string(field.name)] = number(phase.*field.value);
+  }
   json["stages_ms"] = stages;
   for (const PhaseField& field : kTailFields) {
     json[std::string(field.name)] = number(phase.*field.value);
@@ -73,10 +78,10 @@ Json options_json(const Comparison& comparison) {
           {"guest", to_string(options.guest)},
           {"notify", to_string(options.notify)},
           {"backing", to_string(options.backing)},
-          {"thp", options.thp == ThpMode::kOn ? "on" : "off"},
+          {"thp", to_string(options.thp)},
           {"busy_vcpu", options.busy_vcpu},
           {"queue_size", options.queue_size},
-          {"pfn_order", options.pfn_order == sim::PfnOrder::kReversed ? "reversed" : "allocation"},
+          {"pfn_order", to_string(options.pfn_order)},
           {"chunk_order", options.chunk_order_zero ? 0U : sim::kMaxOrder},
           {"repeat", options.repeat},
           {"seed", options.seed}};

@@ -34,6 +34,12 @@ std::string_view to_string(Backing backing) {
   return "unknown";
 }
 
+std::string_view to_string(ThpMode thp) { return thp == ThpMode::kOn ? "on" : "off"; }
+
+std::string_view to_string(sim::PfnOrder order) {
+  return order == sim::PfnOrder::kReversed ? "reversed" : "allocation";
+}
+
 std::string_view to_string(sim::NotifyMode notify) {
   return notify == sim::NotifyMode::kDirect ? "direct" : "eventfd";
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "sizes.h"
@@ -69,6 +70,8 @@ struct RowSpec {
 
 // Names of enumerators, as the command line spells them.
 [[nodiscard]] std::string_view to_string(Backing backing);
+[[nodiscard]] std::string_view to_string(ThpMode thp);
+[[nodiscard]] std::string_view to_string(sim::PfnOrder order);
 [[nodiscard]] std::string_view to_string(sim::NotifyMode notify);
 
 }  // namespace vballoon::tool

@@ -26,10 +26,11 @@ struct Comparison {
 // One document, schema vballoon.compare/1.
 [[nodiscard]] std::string json_of(const Comparison& comparison);
 
-// What gnuplot draws of it into the file: SVG, or PNG by the file's ending.
+// What makes gnuplot draw it to its standard output: SVG, or PNG, as the file ends.
 [[nodiscard]] std::string gnuplot_script_of(const Comparison& comparison, const std::string& file);
 
-// Whether gnuplot can be run, and whether it knows the file's ending.
+// Whether the file can be drawn: its name, its folder (both kInvalidArgument), and gnuplot
+// (kNotSupported).
 [[nodiscard]] Result<void> check_plot(const std::string& file);
 [[nodiscard]] Result<void> draw_plot(const Comparison& comparison, const std::string& file);
 

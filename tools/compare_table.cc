@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
+#include <cmath>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "compare_report.h"
@@ -23,7 +25,7 @@ std::string align(const std::vector<Line>& lines) {
   }
   std::string text;
   for (const Line& line : lines) {
-    std::string row = fmt::format("  {:<{}}", line[0], widths[0]);
+    std::string row = fmt::format("{:<{}}", line[0], widths[0]);
     for (std::size_t i = 1; i < line.size(); ++i)
       row += fmt::format("  {:>{}}", line[i], widths[i]);
     text += row + "\n";
@@ -32,103 +34,111 @@ std::string align(const std::vector<Line>& lines) {
 }
 
 std::string stage(double ms, double wall_ms) {
+  if (std::isnan(ms)) return "-";
   return fmt::format("{} {:3.0f}%", format_number(ms), wall_ms > 0 ? 100 * ms / wall_ms : 0);
 }
 
-std::string factor(double value) { return fmt::format("{:.2f}x", value); }
+std::string count(double value) { return std::isnan(value) ? "-" : fmt::format("{:.0f}", value); }
+
+std::string factor(double value) { return fmt::format("{}x", format_number(value)); }
 
 std::string gib_per_second(double bytes, double ms) {
-  return ms > 0 ? fmt::format("{:.2f}", bytes / static_cast<double>(kGiB) / (ms / 1000)) : "-";
+  return ms > 0 ? format_number(bytes / static_cast<double>(kGiB) / (ms / 1000)) : "-";
 }
 
-Line inflate_line(const Comparison& comparison, const Row& row, const RowRun& run,
-                  double baseline_ms) {
-  const Phase& p = run.inflate;
-  const double bytes = static_cast<double>(run.pages) * kPageSize;
-  Line line{row_name(row.spec),
-            format_number(p.wall_ms),
-            stage(p.allocate_ms, p.wall_ms),
-            stage(p.send_ms, p.wall_ms),
-            stage(p.translate_ms, p.wall_ms),
-            stage(p.discard_ms, p.wall_ms),
-            fmt::format("{:.0f}", p.messages),
-            fmt::format("{:.0f}", p.kicks),
-            format_size(p.queue_bytes),
-            fmt::format("{:.0f}", p.discard_calls),
-            gib_per_second(bytes, p.wall_ms),
-            factor(baseline_ms / p.wall_ms),
-            factor(p.wall_ms / comparison.limit_ms)};
-  if (comparison.options.busy_vcpu) {
-    line.push_back(fmt::format("{:.0f}%", 100 - run.vcpu_loss_percent.value_or(0)));
+// The rows of a comparison by their medians, and the phase that a table is about.
+struct View {
+  const Comparison& comparison;
+  std::string_view phase_name;
+  Phase RowRun::*phase;
+  std::vector<RowRun> medians;
+
+  View(const Comparison& all, std::string_view name, Phase RowRun::*part)
+      : comparison(all), phase_name(name), phase(part) {
+    for (const Row& row : all.rows) medians.push_back(median_of(row.runs));
   }
-  line.emplace_back(run.verified ? "yes" : "NO");
-  return line;
-}
+};
 
-std::string inflate_table(const Comparison& comparison) {
-  Line head{"inflate", "wall ms", "allocate", "send",  "translate",   "discard", "messages",
-            "kicks",   "queued",  "calls",    "GiB/s", "vs baseline", "vs limit"};
-  if (comparison.options.busy_vcpu) head.emplace_back("vCPU speed");
-  head.emplace_back("verified");
-  std::vector<Line> lines{head};
-  const double baseline_ms = median_of(comparison.rows.front().runs).inflate.wall_ms;
-  for (const Row& row : comparison.rows) {
-    lines.push_back(inflate_line(comparison, row, median_of(row.runs), baseline_ms));
+std::string stage_table(const View& view) {
+  std::vector<Line> lines{{std::string(view.phase_name), "wall ms", "allocate ms", "send ms",
+                           "translate ms", "discard ms"}};
+  for (std::size_t i = 0; i < view.medians.size(); ++i) {
+    const Phase& p = view.medians[i].*view.phase;
+    lines.push_back({row_name(view.comparison.rows[i].spec), format_number(p.wall_ms),
+                     stage(p.allocate_ms, p.wall_ms), stage(p.send_ms, p.wall_ms),
+                     stage(p.translate_ms, p.wall_ms), stage(p.discard_ms, p.wall_ms)});
   }
   return align(lines);
 }
 
-std::string deflate_table(const Comparison& comparison) {
-  std::vector<Line> lines{{"deflate", "wall ms", "allocator", "send", "translate", "messages",
-                           "kicks", "queued", "GiB/s", "vs baseline"}};
-  const double baseline_ms = median_of(comparison.rows.front().runs).deflate.wall_ms;
-  for (const Row& row : comparison.rows) {
-    const RowRun run = median_of(row.runs);
-    const Phase& p = run.deflate;
-    lines.push_back({row_name(row.spec), format_number(p.wall_ms), stage(p.allocate_ms, p.wall_ms),
-                     stage(p.send_ms, p.wall_ms), stage(p.translate_ms, p.wall_ms),
-                     fmt::format("{:.0f}", p.messages), fmt::format("{:.0f}", p.kicks),
-                     format_size(p.queue_bytes),
-                     gib_per_second(static_cast<double>(run.pages) * kPageSize, p.wall_ms),
-                     factor(baseline_ms / p.wall_ms)});
+// What a row moves, and how fast that is beside the baseline and the limit.
+std::string traffic_table(const View& view) {
+  const bool inflating = view.phase == &RowRun::inflate;
+  std::vector<Line> lines{{std::string(view.phase_name), "GiB/s", "faster"}};
+  if (inflating) lines[0].emplace_back("x limit");
+  lines[0].insert(lines[0].end(), {"messages", "kicks", "queued", "calls"});
+  const double baseline_ms = (view.medians.front().*view.phase).wall_ms;
+  for (std::size_t i = 0; i < view.medians.size(); ++i) {
+    const Phase& p = view.medians[i].*view.phase;
+    const double bytes = static_cast<double>(view.medians[i].pages) * kPageSize;
+    Line& line =
+        lines.emplace_back(Line{row_name(view.comparison.rows[i].spec),
+                                gib_per_second(bytes, p.wall_ms), factor(baseline_ms / p.wall_ms)});
+    if (inflating) line.push_back(factor(p.wall_ms / view.comparison.limit_ms));
+    line.insert(line.end(), {count(p.messages), count(p.kicks), format_size(p.queue_bytes),
+                             count(p.discard_calls)});
   }
   return align(lines);
 }
 
-std::string left_over(const Comparison& comparison) {
+// What is to be said about single rows.
+std::string remarks(const View& view) {
   std::string text;
-  for (const Row& row : comparison.rows) {
-    const RowRun run = median_of(row.runs);
+  for (std::size_t i = 0; i < view.medians.size(); ++i) {
+    const RowRun& run = view.medians[i];
+    const std::string name = row_name(view.comparison.rows[i].spec);
+    if (run.vcpu_loss_percent) {
+      text += fmt::format("vCPU: lost {:.1f} % of its speed to {}\n", *run.vcpu_loss_percent, name);
+    }
     if (run.inflate.owed_bytes != 0 || run.inflate.forgone_bytes != 0) {
       text +=
-          fmt::format("{}: {} of the balloon owed to the host, {} forgone\n", row_name(row.spec),
+          fmt::format("{}: {} owed to the host, {} forgone\n", name,
                       format_size(run.inflate.owed_bytes), format_size(run.inflate.forgone_bytes));
     }
-    if (!run.verified)
-      text += fmt::format("{}: NOT VERIFIED: {}\n", row_name(row.spec), run.failure);
+    if (!run.verified) text += fmt::format("{}: NOT VERIFIED: {}\n", name, run.failure);
+  }
+  if (std::ranges::all_of(view.medians, &RowRun::verified)) {
+    text += "verified: guest memory was as it should be after every inflation and deflation\n";
   }
   return text;
+}
+
+std::string head_line(const Comparison& comparison) {
+  const CompareOptions& options = comparison.options;
+  return fmt::format(
+      "{} guest of {} gives {} back\n{} memory, {}, {} kicks{}{}\n", to_string(options.guest),
+      format_size(static_cast<double>(comparison.plan.guest_memory)),
+      format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
+      to_string(options.backing), options.thp == ThpMode::kOn ? "huge pages" : "no huge pages",
+      to_string(options.notify), options.busy_vcpu ? ", a busy vCPU" : "",
+      options.repeat > 1 ? fmt::format(", medians of {} runs", options.repeat) : "");
 }
 
 }  // namespace
 
 std::string table_of(const Comparison& comparison) {
-  const CompareOptions& options = comparison.options;
-  std::string text = fmt::format(
-      "{} guest of {} gives {} back: {} memory, {}, kicks by {}{}{}\n\n", to_string(options.guest),
-      format_size(static_cast<double>(comparison.plan.guest_memory)),
-      format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
-      to_string(options.backing),
-      options.thp == ThpMode::kOn ? "transparent huge pages" : "no transparent huge pages",
-      to_string(options.notify), options.busy_vcpu ? ", a busy vCPU" : "",
-      options.repeat > 1 ? fmt::format(", medians of {} runs", options.repeat) : "");
-  text += inflate_table(comparison) + "\n" + deflate_table(comparison) + "\n";
-  text += fmt::format("limit: {} ms, one call to the kernel over the same bytes\n",
+  const View inflate(comparison, "inflate", &RowRun::inflate);
+  const View deflate(comparison, "deflate", &RowRun::deflate);
+  const MachineFacts& machine = comparison.machine;
+  std::string text = head_line(comparison) + "\n";
+  for (const View* view : {&inflate, &deflate}) {
+    text += stage_table(*view) + "\n" + traffic_table(*view) + "\n";
+  }
+  text += fmt::format("limit: {} ms, one madvise over the same bytes of fresh memory\n",
                       format_number(comparison.limit_ms));
-  text += left_over(comparison);
-  text += fmt::format("machine: {} x {}, {}, {} of memory\n", comparison.machine.processors,
-                      comparison.machine.processor, comparison.machine.kernel,
-                      format_size(static_cast<double>(comparison.machine.memory_bytes)));
+  text += remarks(inflate);
+  text += fmt::format("machine: {} x {}, {}, {} of memory\n", machine.processors, machine.processor,
+                      machine.kernel, format_size(static_cast<double>(machine.memory_bytes)));
   return text;
 }
 

@@ -2,6 +2,11 @@
 #include "figures.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "sizes.h"
 
 namespace vballoon::tool {
 namespace {
@@ -25,12 +30,14 @@ Phase median_phase(const std::vector<RowRun>& runs, Phase RowRun::*part) {
 
 }  // namespace
 
-Phase phase_of(const sim::ResizeReport& report) {
+Phase inflation_of(const sim::ResizeReport& report) {
   Phase phase;
   phase.wall_ms = to_ms(report.wall);
   phase.guest_ms = to_ms(report.guest);
   phase.allocate_ms = to_ms(report.stages.allocate);
-  phase.send_ms = to_ms(report.stages.send);
+  // The stages run until the last answer; what lies behind the last byte is no wall time.
+  const auto behind = std::max(report.guest - report.wall, std::chrono::nanoseconds(0));
+  phase.send_ms = to_ms(std::max(report.stages.send - behind, std::chrono::nanoseconds(0)));
   phase.translate_ms = to_ms(report.stages.translate);
   phase.discard_ms = to_ms(report.stages.discard);
   phase.kernel_ms = to_ms(report.kernel);
@@ -44,7 +51,20 @@ Phase phase_of(const sim::ResizeReport& report) {
   return phase;
 }
 
+Phase deflation_of(const sim::ResizeReport& report) {
+  Phase phase = inflation_of(report);
+  for (double Phase::*value : {&Phase::discard_ms, &Phase::discard_calls, &Phase::freed_bytes,
+                               &Phase::owed_bytes, &Phase::forgone_bytes}) {
+    phase.*value = kDoesNotApply;
+  }
+  return phase;
+}
+
 double median_of(std::vector<double> values) {
+  // NaN has no place in an order.
+  if (std::ranges::any_of(values, [](double value) { return std::isnan(value); })) {
+    return kDoesNotApply;
+  }
   std::ranges::sort(values);
   const std::size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;

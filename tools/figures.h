@@ -4,6 +4,7 @@
 #define VBALLOON_TOOLS_FIGURES_H_
 
 #include <array>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,7 +15,13 @@
 
 namespace vballoon::tool {
 
-// One inflation or deflation. All numbers are doubles so that a median of two is one too.
+// Stands for a number that does not apply; null in the JSON document, "-" in the table.
+inline constexpr double kDoesNotApply = std::numeric_limits<double>::quiet_NaN();
+
+// One inflation or deflation. All numbers are doubles so that a median of two is one too. Nothing
+// is discarded in a deflation: its discard stage, calls and freed, owed and forgone bytes do not
+// apply. `kernel_ms` is the system time of the thread that serves the device; with kicks by call
+// that thread runs the guest too.
 struct Phase {
   double wall_ms = 0;
   double guest_ms = 0;
@@ -32,8 +39,8 @@ struct Phase {
   double forgone_bytes = 0;
 };
 
-// The fields of a Phase with their names in the JSON document; those from `kStageFields` on stand
-// in "stages_ms".
+// The fields of a Phase with their names in the JSON document; `kStageFields` stand in
+// "stages_ms".
 struct PhaseField {
   std::string_view name;
   double Phase::*value;
@@ -52,7 +59,8 @@ inline constexpr std::array kTailFields{PhaseField{"kernel_ms", &Phase::kernel_m
                                         PhaseField{"owed_bytes", &Phase::owed_bytes},
                                         PhaseField{"forgone_bytes", &Phase::forgone_bytes}};
 
-[[nodiscard]] Phase phase_of(const sim::ResizeReport& report);
+[[nodiscard]] Phase inflation_of(const sim::ResizeReport& report);
+[[nodiscard]] Phase deflation_of(const sim::ResizeReport& report);
 
 // One run of one row.
 struct RowRun {
@@ -73,6 +81,7 @@ struct Row {
 
 // The median of each number; verified when all runs are. Requires at least one run.
 [[nodiscard]] RowRun median_of(const std::vector<RowRun>& runs);
+// Does not apply when one of the values does not.
 [[nodiscard]] double median_of(std::vector<double> values);
 
 }  // namespace vballoon::tool

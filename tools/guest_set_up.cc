@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <string>
+#include <string_view>
 
 #include "vballoon/sim/balloon_driver.h"
 
@@ -19,28 +22,52 @@ constexpr std::uint64_t kBlockBytes = kPageSize << sim::kMaxOrder;
 // What the driver's rings and buffers take at the most.
 constexpr std::uint64_t kDriverPages = 256;
 
-Result<std::uint64_t> guest_memory_for(const CompareOptions& options, std::uint64_t available_bytes,
-                                       std::string& note) {
-  if (!options.guest_memory) {
-    if (available_bytes >= kRoomForDefault) return kDefaultGuest;
-    const std::uint64_t fits = std::max(available_bytes * 2 / 3 / kGiB * kGiB, kSmallestGuest);
-    note = fmt::format(
-        "guest of {} instead of 8 GiB: this machine has {} available, 12 GiB are "
-        "wanted for the full size",
-        format_size(static_cast<double>(fits)), format_size(static_cast<double>(available_bytes)));
-    return fits;
+std::string size(std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); }
+
+std::string_view where_from(Backing backing) {
+  return backing == Backing::kHugetlb ? "in free huge pages (/proc/sys/vm/nr_hugepages makes more)"
+                                      : "available";
+}
+
+// What a guest of the size that nobody asked for gets, and why it is less than usual.
+Result<std::uint64_t> default_guest_memory(const CompareOptions& options,
+                                           std::uint64_t available_bytes, std::string& note) {
+  const bool pool = options.backing == Backing::kHugetlb;
+  // A pool has no other users to leave room for.
+  if (available_bytes >= (pool ? kDefaultGuest : kRoomForDefault)) return kDefaultGuest;
+  const std::uint64_t unit = available_bytes >= 2 * kGiB ? kGiB : kBlockBytes;
+  const std::uint64_t fits = (pool ? available_bytes : available_bytes / 3 * 2) / unit * unit;
+  if (fits < kSmallestGuest) {
+    return fail(
+        Errc::kNotSupported,
+        fmt::format("the smallest guest has {}; this machine has {} {}", size(kSmallestGuest),
+                    size(available_bytes), where_from(options.backing)));
   }
+  note = pool ? fmt::format("guest of {} instead of {}: the pool of huge pages has {} free",
+                            size(fits), size(kDefaultGuest), size(available_bytes))
+              : fmt::format(
+                    "guest of {} instead of {}: this machine has {} available, the full "
+                    "size wants {}",
+                    size(fits), size(kDefaultGuest), size(available_bytes), size(kRoomForDefault));
+  return fits;
+}
+
+Result<std::uint64_t> guest_memory_for(const CompareOptions& options, const MachineFacts& machine,
+                                       std::string& note) {
+  const bool pool = options.backing == Backing::kHugetlb;
+  const std::uint64_t available_bytes =
+      pool ? machine.huge_pages_free * kHugePageBytes : machine.available_bytes;
+  if (!options.guest_memory) return default_guest_memory(options, available_bytes, note);
   const std::uint64_t wanted = *options.guest_memory;
   if (wanted < kSmallestGuest || wanted % kBlockBytes != 0) {
     return fail(Errc::kInvalidArgument,
-                fmt::format("--guest-memory {} is not a multiple of 4 MiB of at least 64 MiB",
-                            format_size(static_cast<double>(wanted))));
+                fmt::format("--guest-memory {}: give a multiple of {}, at least {}", size(wanted),
+                            size(kBlockBytes), size(kSmallestGuest)));
   }
-  if (options.backing != Backing::kHugetlb && wanted > available_bytes) {
+  if (wanted > available_bytes) {
     return fail(Errc::kInvalidArgument,
-                fmt::format("--guest-memory {} is more than this machine has available ({})",
-                            format_size(static_cast<double>(wanted)),
-                            format_size(static_cast<double>(available_bytes))));
+                fmt::format("--guest-memory {}: this machine has {} {}", size(wanted),
+                            size(available_bytes), where_from(options.backing)));
   }
   return wanted;
 }
@@ -71,19 +98,27 @@ Result<GuestPages> make_guest_pages(const CompareOptions& options, std::uint64_t
       pages.busy_blocks.push_back(*block);
     }
   }
-  // The pages that ageing takes stay taken: nobody frees them before the guest ends.
-  static_cast<void>(sim::age_guest(*pages.allocator, options.guest, options.seed));
   return pages;
 }
 
-Result<ComparePlan> make_plan(const CompareOptions& options, std::uint64_t available_bytes) {
+void age(const CompareOptions& options, sim::PageAllocator& allocator) {
+  // The pages that ageing takes stay taken: nobody frees them before the guest ends.
+  static_cast<void>(sim::age_guest(allocator, options.guest, options.seed));
+}
+
+Result<ComparePlan> make_plan(const CompareOptions& options, const MachineFacts& machine) {
+  if (!std::has_single_bit(options.queue_size)) {
+    return fail(Errc::kInvalidArgument,
+                fmt::format("--queue-size {}: give a power of two", options.queue_size));
+  }
   ComparePlan plan;
-  const auto guest_memory = guest_memory_for(options, available_bytes, plan.note);
+  const auto guest_memory = guest_memory_for(options, machine, plan.note);
   if (!guest_memory) return tl::unexpected(guest_memory.error());
   plan.guest_memory = *guest_memory;
   const auto pages = make_guest_pages(options, plan.guest_memory);
   if (!pages) return tl::unexpected(pages.error());
 
+  age(options, *pages->allocator);
   const std::uint64_t free_pages = pages->allocator->free_pages();
   const std::uint64_t kept = sim::DriverOptions{}.reserve_pages + kDriverPages;
   const std::uint64_t most = free_pages - std::min(free_pages, kept);
@@ -91,15 +126,14 @@ Result<ComparePlan> make_plan(const CompareOptions& options, std::uint64_t avail
       options.inflate ? *options.inflate >> kPageShift
                       : std::min(most, default_inflation(options, plan.guest_memory, free_pages));
   if (options.inflate && (*options.inflate == 0 || *options.inflate % kPageSize != 0)) {
-    return fail(Errc::kInvalidArgument, "--inflate is not a multiple of 4 KiB above 0");
+    return fail(Errc::kInvalidArgument, fmt::format("--inflate {}: give a multiple of {} above 0",
+                                                    size(*options.inflate), size(kPageSize)));
   }
   if (plan.inflate_pages > most) {
     return fail(
         Errc::kTargetTooLarge,
-        fmt::format("--inflate {} is more than the guest can give; the maximum here is {} "
-                    "({} bytes)",
-                    format_size(static_cast<double>(*options.inflate)),
-                    format_size(static_cast<double>(most << kPageShift)), most << kPageShift));
+        fmt::format("--inflate {}: more than this guest can give; the maximum is {} bytes ({})",
+                    size(*options.inflate), most << kPageShift, size(most << kPageShift)));
   }
   return plan;
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "compare_options.h"
+#include "machine_facts.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/page_allocator.h"
@@ -22,7 +23,7 @@ inline constexpr std::uint64_t kBusyBytes = 16 * kMiB;
 // Two regions, as a PC has them: the lower at 0, up to 3 GiB, the upper at 4 GiB.
 [[nodiscard]] std::vector<RegionLayout> pc_layout(std::uint64_t bytes);
 
-// An allocator over the guest's memory, aged; the blocks of a busy virtual processor are taken
+// An allocator over the guest's memory as at boot; the blocks of a busy virtual processor are taken
 // first and lie outside everything else.
 struct GuestPages {
   std::unique_ptr<sim::PageAllocator> allocator;
@@ -31,10 +32,16 @@ struct GuestPages {
 [[nodiscard]] Result<GuestPages> make_guest_pages(const CompareOptions& options,
                                                   std::uint64_t guest_memory);
 
+// Lets the guest's memory come to look as after some use. A driver finds the contiguous pages for
+// its rings before that, at boot.
+void age(const CompareOptions& options, sim::PageAllocator& allocator);
+
 // How much of the guest's memory can be inflated, and what is by default. Makes an allocator of
-// the same kind to find out. Fails with kTargetTooLarge, naming the maximum, when more was asked.
+// the same kind to find out. Fails with kInvalidArgument when the machine has less than the guest
+// was asked to have, with kTargetTooLarge, naming the maximum, when the guest cannot give what was
+// asked, and with kNotSupported when the machine has not even what the smallest guest needs.
 [[nodiscard]] Result<ComparePlan> make_plan(const CompareOptions& options,
-                                            std::uint64_t available_bytes);
+                                            const MachineFacts& machine);
 
 }  // namespace vballoon::tool
 

@@ -72,18 +72,17 @@ int run_info(bool json, std::FILE* out) {
     return kExitDone;
   }
   const auto size = [](std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); };
-  fmt::print(out, "kernel             {}\n", facts.kernel);
-  fmt::print(out, "processor          {} x {}\n", facts.processors, facts.processor);
-  fmt::print(out, "memory             {}, {} available\n", size(facts.memory_bytes),
+  fmt::print(out, "kernel                  {}\n", facts.kernel);
+  fmt::print(out, "processor               {} x {}\n", facts.processors, facts.processor);
+  fmt::print(out, "memory                  {}, {} available\n", size(facts.memory_bytes),
              size(facts.available_bytes));
-  fmt::print(out, "transparent huge   {}\n", facts.transparent_huge_pages);
-  fmt::print(out, "huge page pool     {} of {} pages of 2 MiB free\n", facts.huge_pages_free,
+  fmt::print(out, "transparent huge pages  {}\n", facts.transparent_huge_pages);
+  fmt::print(out, "pool of huge pages      {} of {} pages of 2 MiB free\n", facts.huge_pages_free,
              facts.huge_pages_total);
-  fmt::print(out, "vectored discard   {}\n",
+  fmt::print(out, "vectored discard        {}\n",
              facts.vectored_discard ? "yes" : "no (Linux 6.13 or later has it)");
   fmt::print(out,
-             "scattered pages    {:.0f} ns a page one by one, {:.0f} ns vectored: {:.1f} times as "
-             "fast\n",
+             "scattered pages         {:.0f} ns each one by one, {:.0f} ns vectored: {:.1f}x\n",
              *single, *vectored, *single / *vectored);
   return kExitDone;
 }

@@ -5,7 +5,8 @@
 
 namespace vballoon::tool {
 
-// From now on SIGINT and SIGTERM only set what interrupted() says.
+// From now on a first SIGINT or SIGTERM only sets what interrupted() says; a second one ends the
+// program at once.
 void catch_interrupts();
 [[nodiscard]] bool interrupted();
 

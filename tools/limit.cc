@@ -6,14 +6,14 @@
 #include <array>
 #include <chrono>
 
+#include "machine_facts.h"
 #include "sizes.h"
 
 namespace vballoon::tool {
 
 Result<double> measure_limit(const CompareOptions& options, std::uint64_t bytes,
                              const Oracle::Tick& tick) {
-  constexpr std::uint64_t kHugePage = 2 * kMiB;
-  const std::uint64_t unit = options.backing == Backing::kHugetlb ? kHugePage : kPageSize;
+  const std::uint64_t unit = options.backing == Backing::kHugetlb ? kHugePageBytes : kPageSize;
   const std::array layout{RegionLayout{0, (bytes + unit - 1) / unit * unit}};
   auto memory = GuestMemory::allocate(layout, {options.backing, options.thp});
   if (!memory) return tl::unexpected(memory.error());

@@ -6,7 +6,11 @@
 #include <cstdint>
 #include <string>
 
+#include "sizes.h"
+
 namespace vballoon::tool {
+
+inline constexpr std::uint64_t kHugePageBytes = 2 * kMiB;
 
 struct MachineFacts {
   std::string kernel;       // "Linux 6.18.44"
@@ -15,7 +19,7 @@ struct MachineFacts {
   std::uint64_t memory_bytes = 0;
   std::uint64_t available_bytes = 0;   // without swapping
   std::string transparent_huge_pages;  // "always", "madvise", "never"
-  std::uint64_t huge_pages_free = 0;   // in the kernel's pool, 2 MiB each
+  std::uint64_t huge_pages_free = 0;   // in the kernel's pool of 2 MiB pages
   std::uint64_t huge_pages_total = 0;
   bool vectored_discard = false;
 };

@@ -3,111 +3,176 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdint>
 #include <cstdio>
-#include <map>
+#include <exception>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "compare_command.h"
 #include "compare_options.h"
 #include "info_command.h"
 #include "interrupt.h"
+#include "sizes.h"
+#include "vballoon/balloon_device.h"
 
 namespace vballoon::tool {
 namespace {
 
-const std::map<std::string, Dialect> kModes{{"pfn", Dialect::kStandard},
-                                            {"bitmap", Dialect::kPageBitmap},
-                                            {"chunk", Dialect::kScatterGather}};
-const std::map<std::string, DiscardStrategy> kHosts{{"per-page", DiscardStrategy::kPerPage},
-                                                    {"merged", DiscardStrategy::kMerged},
-                                                    {"vectored", DiscardStrategy::kVectored}};
-const std::map<std::string, sim::GuestAge> kGuests{{"idle", sim::GuestAge::kIdle},
-                                                   {"fragmented", sim::GuestAge::kFragmented},
-                                                   {"aged", sim::GuestAge::kAged}};
-const std::map<std::string, sim::NotifyMode> kNotify{{"eventfd", sim::NotifyMode::kEventfd},
-                                                     {"direct", sim::NotifyMode::kDirect}};
-const std::map<std::string, Backing> kBackings{
+// The words that stand for the values of an option, in the order in which help shows them.
+template <typename Value>
+using Choices = std::vector<std::pair<std::string, Value>>;
+
+const Choices<Dialect> kModes{{"pfn", Dialect::kStandard},
+                              {"bitmap", Dialect::kPageBitmap},
+                              {"chunk", Dialect::kScatterGather}};
+const Choices<DiscardStrategy> kHosts{{"per-page", DiscardStrategy::kPerPage},
+                                      {"merged", DiscardStrategy::kMerged},
+                                      {"vectored", DiscardStrategy::kVectored}};
+const Choices<sim::GuestAge> kGuests{{"idle", sim::GuestAge::kIdle},
+                                     {"fragmented", sim::GuestAge::kFragmented},
+                                     {"aged", sim::GuestAge::kAged}};
+const Choices<sim::NotifyMode> kNotify{{"eventfd", sim::NotifyMode::kEventfd},
+                                       {"direct", sim::NotifyMode::kDirect}};
+const Choices<Backing> kBackings{
     {"anonymous", Backing::kAnonymous}, {"memfd", Backing::kMemfd}, {"hugetlb", Backing::kHugetlb}};
-const std::map<std::string, ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
-const std::map<std::string, sim::PfnOrder> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
-                                                      {"allocation", sim::PfnOrder::kAllocation}};
+const Choices<ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
+const Choices<sim::PfnOrder> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
+                                        {"allocation", sim::PfnOrder::kAllocation}};
 
 template <typename Value>
-std::vector<std::string> words_of(const std::map<std::string, Value>& choices) {
-  std::vector<std::string> words;
-  for (const auto& [word, value] : choices) words.push_back(word);
+std::string words_of(const Choices<Value>& choices, std::string_view separator) {
+  std::string words;
+  for (const auto& [word, value] : choices) {
+    if (!words.empty()) words += separator;
+    words += word;
+  }
   return words;
+}
+
+template <typename Value>
+Value value_of(const std::string& option, const std::string& word, const Choices<Value>& choices) {
+  for (const auto& [known, value] : choices) {
+    if (known == word) return value;
+  }
+  throw CLI::ValidationError(option,
+                             fmt::format("'{}' is none of {}", word, words_of(choices, ", ")));
 }
 
 // An option whose value is one of a few words.
 template <typename Value>
-void add_choice(CLI::App& app, const std::string& name, Value& value,
-                const std::map<std::string, Value>& choices, const std::string& help) {
-  const std::vector<std::string> words = words_of(choices);
+void add_choice(CLI::App& app, const std::string& name, Value& value, const Choices<Value>& choices,
+                const std::string& help) {
   app.add_option_function<std::string>(
-         name, [&value, &choices](const std::string& word) { value = choices.at(word); }, help)
-      ->check(CLI::IsMember(words))
-      ->option_text(fmt::format("{}", fmt::join(words, "|")));
+         name,
+         [name, &value, &choices](const std::string& word) {
+           value = value_of(name, word, choices);
+         },
+         help)
+      ->type_name(words_of(choices, "|"));
 }
 
-void add_compare_options(CLI::App& app, CompareOptions& options) {
-  app.add_option("--guest-memory", options.guest_memory,
-                 "Memory of the guest [8GiB, less where 12 GiB are not available]")
-      ->transform(CLI::AsSizeValue(false))
-      ->option_text("SIZE");
-  app.add_option("--inflate", options.inflate,
-                 "How much the guest gives back [7/8 of its memory; 3/4 of what is free unless "
-                 "the guest is idle]")
-      ->transform(CLI::AsSizeValue(false))
-      ->option_text("SIZE");
+void add_size(CLI::App& app, const std::string& name, std::optional<std::uint64_t>& value,
+              const std::string& help) {
+  app.add_option_function<std::string>(
+         name,
+         [name, &value](const std::string& text) {
+           value = parse_size(text);
+           if (value) return;
+           throw CLI::ValidationError(name,
+                                      fmt::format("'{}' is no size; write 512MiB or 7.5GiB", text));
+         },
+         help)
+      ->type_name("SIZE");
+}
+
+template <typename Number>
+void add_number(CLI::App& app, const std::string& name, Number& value, std::uint64_t least,
+                std::uint64_t most, const std::string& help) {
+  app.add_option_function<std::string>(
+         name,
+         [name, &value, least, most](const std::string& text) {
+           std::uint64_t number = 0;
+           const char* const end = text.data() + text.size();
+           const auto parsed = std::from_chars(text.data(), end, number);
+           if (parsed.ec != std::errc{} || parsed.ptr != end || number < least || number > most) {
+             throw CLI::ValidationError(
+                 name, fmt::format("'{}' is no number from {} to {}", text, least, most));
+           }
+           value = static_cast<Number>(number);
+         },
+         help)
+      ->type_name("N");
+}
+
+void add_guest_options(CLI::App& app, CompareOptions& options) {
+  app.option_defaults()->group("The guest");
+  add_size(app, "--guest-memory", options.guest_memory,
+           "Its memory [8GiB; less if under 12GiB are free]");
+  add_size(app, "--inflate", options.inflate, "Given back [7/8 of it; not idle: 3/4 of free]");
+  add_choice(app, "--guest", options.guest, kGuests, "State of its free memory [idle]");
+  add_choice(app, "--backing", options.backing, kBackings,
+             "What its memory is made of [anonymous]");
+  add_choice(app, "--thp", options.thp, kThp, "Transparent huge pages [off]");
+  app.add_flag("--busy-vcpu", options.busy_vcpu,
+               "A second vCPU works meanwhile; shows what it loses");
+  add_number(app, "--seed", options.seed, 0, UINT64_MAX,
+             "Seed of an aged guest and of page contents [1]");
+}
+
+void add_way_options(CLI::App& app, CompareOptions& options) {
+  app.option_defaults()->group("The ways to give memory back");
   app.add_option_function<std::vector<std::string>>(
          "--modes",
          [&options](const std::vector<std::string>& words) {
            options.modes.clear();
-           for (const std::string& word : words) options.modes.push_back(kModes.at(word));
+           for (const std::string& word : words) {
+             options.modes.push_back(value_of("--modes", word, kModes));
+           }
          },
-         "Ways to name pages [pfn,bitmap,chunk]")
+         "How the guest names pages: one or more [all]")
       ->delimiter(',')
-      ->check(CLI::IsMember(words_of(kModes)))
-      ->option_text("pfn,bitmap,chunk");
+      ->option_text(words_of(kModes, ","))
+      ->type_name(words_of(kModes, ","));
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
-  add_choice(app, "--guest", options.guest, kGuests, "State of the guest's free memory [idle]");
-  add_choice(app, "--notify", options.notify, kNotify,
-             "How the two sides wake each other [eventfd]");
-  add_choice(app, "--backing", options.backing, kBackings,
-             "What guest memory is made of [anonymous]");
-  add_choice(app, "--thp", options.thp, kThp, "Transparent huge pages [off]");
-  app.add_flag("--busy-vcpu", options.busy_vcpu,
-               "A second guest thread touches memory meanwhile; its loss of speed is reported");
-  app.add_option("--queue-size", options.queue_size, "Entries of a virtqueue [256]")
-      ->check(CLI::Range(2, static_cast<int>(kBalloonMaxQueueSize)))
-      ->option_text("N");
+  add_choice(app, "--notify", options.notify, kNotify, "How both wake each other [eventfd]");
+  add_number(app, "--queue-size", options.queue_size, 2, kBalloonMaxQueueSize,
+             "Entries of a virtqueue, a power of two [256]");
   add_choice(app, "--pfn-order", options.pfn_order, kPfnOrders,
-             "Order of a PFN array: as Linux has it today, or as allocated [reversed]");
+             "Order of a PFN array, Linux reverses [reversed]");
   app.add_flag("--chunk-order-0", options.chunk_order_zero,
-               "chunk takes single pages from the guest's allocator, as published");
-  app.add_option("--repeat", options.repeat, "Runs of each row; medians are shown [1]")
-      ->check(CLI::Range(1, 1000))
-      ->option_text("N");
-  app.add_option("--seed", options.seed, "Seed of an aged guest and of the page contents [1]")
-      ->option_text("N");
-  app.add_flag("--json", options.json, "Print one JSON document instead of the table");
+               "chunk takes single pages, as published");
+}
+
+void add_output_options(CLI::App& app, CompareOptions& options) {
+  app.option_defaults()->group("The results");
+  add_number(app, "--repeat", options.repeat, 1, 1000, "Runs of each row; medians are shown [1]");
+  app.add_flag("--json", options.json, "Print one JSON document instead of the tables");
   app.add_option("--plot", options.plot, "Draw stacked bars into a .svg or .png file")
-      ->option_text("FILE");
+      ->type_name("FILE");
   app.add_flag("--quiet", options.quiet, "No progress and no notes on stderr");
 }
 
 int run(int argc, char** argv) {
   CLI::App app{"Compares the ways in which a guest can hand memory back to its host.", "vballoon"};
   app.set_version_flag("--version", "vballoon " VBALLOON_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("error: {}\nRun with --help for more information.\n", error.what());
+  });
   app.footer("Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
 
   CompareOptions options;
   CLI::App& compare =
       *app.add_subcommand("compare", "Inflate and deflate a simulated guest, once for each way");
-  add_compare_options(compare, options);
+  add_guest_options(compare, options);
+  add_way_options(compare, options);
+  add_output_options(compare, options);
   compare.footer(
       "Examples:\n"
       "  vballoon compare --plot compare.svg\n"
@@ -120,6 +185,8 @@ int run(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
+    // Checked here, so that a wrong word is called wrong and not missing.
+    if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
@@ -131,4 +198,11 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace vballoon::tool
 
-int main(int argc, char** argv) { return vballoon::tool::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return vballoon::tool::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return vballoon::tool::kExitFailed;
+  }
+}

@@ -73,14 +73,17 @@ std::uint64_t Oracle::value_of(Pfn pfn) const {
   return (((pfn + 1) * 0x9E3779B97F4A7C15U) ^ (seed_ << 1)) | 1;
 }
 
+bool Oracle::go_on(const Tick& tick, std::uint64_t dense) const {
+  return dense % kPagesPerTick != 0 ||
+         tick(static_cast<double>(dense) / static_cast<double>(memory_->page_count()));
+}
+
 bool Oracle::mark_all(const Tick& tick) {
   for (const MemoryRegion& region : memory_->regions()) {
     const PageRange pages = region.pages();
     for (std::uint64_t i = 0; i < pages.count; ++i) {
       *value_in(region, i) = value_of(pages.first + i);
-      if (i % kPagesPerTick != 0) continue;
-      const auto done = static_cast<double>(region.first_page_index + i);
-      if (!tick(done / static_cast<double>(memory_->page_count()))) return false;
+      if (!go_on(tick, region.first_page_index + i)) return false;
     }
   }
   return true;
@@ -104,8 +107,8 @@ Result<void> Oracle::before_inflate() {
   return {};
 }
 
-std::string Oracle::after_inflate(const sim::BalloonDriver& driver,
-                                  const sim::ResizeReport& report) {
+std::string Oracle::after_inflate(const sim::BalloonDriver& driver, const sim::ResizeReport& report,
+                                  const Tick& tick) {
   // Residency first: looking at a page that was given back brings one in.
   const auto resident = resident_bytes(*memory_);
   if (!resident) return resident.error().message();
@@ -125,34 +128,32 @@ std::string Oracle::after_inflate(const sim::BalloonDriver& driver,
     ballooned_.add(
         {region->first_page_index + (block.first - region->pages().first), block.pages().count});
   });
-  return find_changed_page();
+  return find_changed_page(tick);
 }
 
-std::string Oracle::after_deflate(const sim::Machine& machine) {
+std::string Oracle::after_deflate(const sim::Machine& machine, const Tick& tick) {
   if (machine.device().ballooned_pages() != 0) {
     return fmt::format("{} pages are still booked as ballooned after a full deflation",
                        machine.device().ballooned_pages());
   }
   for (const MemoryRegion& region : memory_->regions()) {
     const PageRange pages = region.pages();
-    const PageRange dense{region.first_page_index, pages.count};
-    for (PageRange run = ballooned_.next_run(dense.first, dense.end()); run.count != 0;
-         run = ballooned_.next_run(run.end(), dense.end())) {
-      for (std::uint64_t page = run.first; page < run.end(); ++page) {
-        const std::uint64_t i = page - dense.first;
-        *value_in(region, i) = value_of(pages.first + i);
-      }
+    for (std::uint64_t i = 0; i < pages.count; ++i) {
+      const std::uint64_t dense = region.first_page_index + i;
+      if (!go_on([&](double done) { return tick(done / 2); }, dense)) return {};
+      if (ballooned_.contains(dense)) *value_in(region, i) = value_of(pages.first + i);
     }
   }
   ballooned_.clear();
-  return find_changed_page();
+  return find_changed_page([&](double done) { return tick((1 + done) / 2); });
 }
 
-std::string Oracle::find_changed_page() const {
+std::string Oracle::find_changed_page(const Tick& tick) const {
   for (const MemoryRegion& region : memory_->regions()) {
     const PageRange pages = region.pages();
     for (std::uint64_t i = 0; i < pages.count; ++i) {
       const std::uint64_t dense = region.first_page_index + i;
+      if (!go_on(tick, dense)) return {};
       if (ballooned_.contains(dense) || unknown_.contains(dense)) continue;
       if (*value_in(region, i) != value_of(pages.first + i)) {
         return fmt::format("page {:#x} lost its contents outside the balloon", pages.first + i);

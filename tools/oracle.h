@@ -36,17 +36,20 @@ class Oracle {
   // Pages that the driver took for itself since `free_before` was made: they change.
   void except_driver_pages(const PageSet& free_before, const sim::PageAllocator& allocator);
 
-  // Call before and after an inflation. The latter returns what is wrong, or an empty text.
+  // Call before and after an inflation. The latter returns what is wrong, or an empty text, as it
+  // also does when stopped.
   [[nodiscard]] Result<void> before_inflate();
   [[nodiscard]] std::string after_inflate(const sim::BalloonDriver& driver,
-                                          const sim::ResizeReport& report);
+                                          const sim::ResizeReport& report, const Tick& tick);
 
-  // Uses the pages that came back and looks at all; returns what is wrong, or an empty text.
-  [[nodiscard]] std::string after_deflate(const sim::Machine& machine);
+  // Uses the pages that came back and looks at all; returns what after_inflate() does.
+  [[nodiscard]] std::string after_deflate(const sim::Machine& machine, const Tick& tick);
 
  private:
   [[nodiscard]] std::uint64_t value_of(Pfn pfn) const;
-  [[nodiscard]] std::string find_changed_page() const;
+  // Asks `tick` at every so many pages: whether to go on at this one.
+  [[nodiscard]] bool go_on(const Tick& tick, std::uint64_t dense) const;
+  [[nodiscard]] std::string find_changed_page(const Tick& tick) const;
 
   const std::shared_ptr<const GuestMemory> memory_;
   const std::uint64_t seed_;

@@ -20,9 +20,16 @@ namespace {
 constexpr auto kBusyWarmUp = std::chrono::milliseconds(100);
 constexpr auto kBusyAlone = std::chrono::milliseconds(300);
 
-// Parts of the work of a run, for the progress bar.
-constexpr double kTouched = 0.45;
-constexpr double kInflated = 0.85;
+// How far a run is, for the progress bar, when a step of it ends.
+constexpr double kTouched = 0.35;
+constexpr double kInflated = 0.55;
+constexpr double kChecked = 0.6;
+constexpr double kDeflated = 0.65;
+
+// The tick of a step that is the part [from, to] of the work.
+Oracle::Tick part_of(const Oracle::Tick& tick, double from, double to) {
+  return [&tick, from, to](double done) { return tick(from + (to - from) * done); };
+}
 
 sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec& spec) {
   sim::MachineOptions machine;
@@ -65,54 +72,76 @@ class BusyGuest {
   double alone_ = 0;
 };
 
-}  // namespace
+// A guest that has booted and aged, and who watches its memory. The members go in reverse order.
+struct Guest {
+  std::shared_ptr<const GuestMemory> memory;
+  GuestPages pages;
+  Oracle oracle;
+  std::unique_ptr<sim::Machine> machine;
+};
 
-Result<std::optional<RowRun>> run_row(const CompareOptions& options, const ComparePlan& plan,
-                                      const RowSpec& spec, const Oracle::Tick& tick) {
+// nullopt when `tick` said to stop.
+Result<std::optional<Guest>> boot(const CompareOptions& options, const ComparePlan& plan,
+                                  const RowSpec& spec, const Oracle::Tick& tick) {
   auto memory = GuestMemory::allocate(pc_layout(plan.guest_memory), {options.backing, options.thp});
   if (!memory) return tl::unexpected(memory.error());
-  auto guest = make_guest_pages(options, plan.guest_memory);
-  if (!guest) return tl::unexpected(guest.error());
-  sim::PageAllocator& allocator = *guest->allocator;
+  auto pages = make_guest_pages(options, plan.guest_memory);
+  if (!pages) return tl::unexpected(pages.error());
+  sim::PageAllocator& allocator = *pages->allocator;
 
   Oracle oracle(*memory, options.seed);
-  if (!oracle.mark_all([&](double done) { return tick(done * kTouched); })) return std::nullopt;
+  if (!oracle.mark_all(tick)) return std::nullopt;
   const PageSet free_before = free_pages_of(allocator);
   auto machine = sim::Machine::start(*memory, allocator, options.make_discarder(spec.host, *memory),
                                      machine_options(options, spec));
   if (!machine) return tl::unexpected(machine.error());
   oracle.except_driver_pages(free_before, allocator);
+  age(options, allocator);
+  if (auto ready = oracle.before_inflate(); !ready) return tl::unexpected(ready.error());
+  return Guest{std::move(*memory), std::move(*pages), std::move(oracle), std::move(*machine)};
+}
+
+}  // namespace
+
+Result<std::optional<RowRun>> run_row(const CompareOptions& options, const ComparePlan& plan,
+                                      const RowSpec& spec, const Oracle::Tick& tick) {
+  auto guest = boot(options, plan, spec, part_of(tick, 0, kTouched));
+  if (!guest) return tl::unexpected(guest.error());
+  if (!guest->has_value()) return std::nullopt;
+  auto& [memory, guest_pages, oracle, machine] = **guest;
 
   RowRun run;
-  run.free_blocks_by_order = allocator.free_blocks_by_order();
-  if (auto ready = oracle.before_inflate(); !ready) return tl::unexpected(ready.error());
+  run.free_blocks_by_order = guest_pages.allocator->free_blocks_by_order();
   std::unique_ptr<BusyGuest> busy;
   if (options.busy_vcpu) {
-    busy = std::make_unique<BusyGuest>(host_memory_of(**memory, guest->busy_blocks));
+    busy = std::make_unique<BusyGuest>(host_memory_of(*memory, guest_pages.busy_blocks));
   }
 
-  const auto pages = static_cast<double>(plan.inflate_pages);
-  const auto inflating = [&] {
-    const auto done = static_cast<double>((*machine)->driver().ballooned_pages());
-    return tick(kTouched + (kInflated - kTouched) * done / pages);
+  const auto share = [&driver = machine->driver(), all = plan.inflate_pages] {
+    return static_cast<double>(driver.ballooned_pages()) / static_cast<double>(all);
   };
-  const auto inflated = (*machine)->resize(plan.inflate_pages, inflating);
+  const Oracle::Tick inflating = part_of(tick, kTouched, kInflated);
+  const auto inflated = machine->resize(plan.inflate_pages, [&] { return inflating(share()); });
   if (!inflated) return tl::unexpected(inflated.error());
   if (busy) run.vcpu_loss_percent = busy->loss_percent();
   busy.reset();
   if (!tick(kInflated)) return std::nullopt;
   run.pages = inflated->pages;
   run.allocations_by_order = inflated->driver.allocations_by_order;
-  run.inflate = phase_of(*inflated);
-  run.failure = inflated->reached ? oracle.after_inflate((*machine)->driver(), *inflated)
-                                  : fmt::format("the guest gave {} pages of {}", inflated->pages,
-                                                plan.inflate_pages);
+  run.inflate = inflation_of(*inflated);
+  run.failure =
+      inflated->reached
+          ? oracle.after_inflate(machine->driver(), *inflated, part_of(tick, kInflated, kChecked))
+          : fmt::format("the guest gave {} pages of {}", inflated->pages, plan.inflate_pages);
 
-  const auto deflated = (*machine)->resize(0, [&] { return tick(kInflated); });
+  const Oracle::Tick deflating = part_of(tick, kChecked, kDeflated);
+  const auto deflated = machine->resize(0, [&] { return deflating(1 - share()); });
   if (!deflated) return tl::unexpected(deflated.error());
-  if (!tick(kInflated)) return std::nullopt;
-  run.deflate = phase_of(*deflated);
-  if (run.failure.empty()) run.failure = oracle.after_deflate(**machine);
+  run.deflate = deflation_of(*deflated);
+  if (run.failure.empty()) {
+    run.failure = oracle.after_deflate(*machine, part_of(tick, kDeflated, 1));
+  }
+  if (!tick(1)) return std::nullopt;
   run.verified = run.failure.empty();
   return run;
 }

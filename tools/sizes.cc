@@ -3,11 +3,29 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
+#include <charconv>
 #include <cmath>
-#include <string_view>
+#include <system_error>
 
 namespace vballoon::tool {
+namespace {
+
+// 1024 to the power of what the unit stands for, or 0 for a word that is none.
+double factor_of(std::string unit) {
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (unit.empty() || unit == "b") return 1;
+  constexpr std::string_view kPrefixes = "kmgt";
+  const std::size_t power = kPrefixes.find(unit.front());
+  const std::string_view rest = std::string_view(unit).substr(1);
+  const bool known = rest.empty() || rest == "b" || rest == "ib";
+  if (power == std::string_view::npos || !known) return 0;
+  return std::pow(1024.0, static_cast<double>(power + 1));
+}
+
+}  // namespace
 
 std::string format_size(double bytes) {
   constexpr std::array<std::string_view, 5> kUnits{"bytes", "KiB", "MiB", "GiB", "TiB"};
@@ -18,6 +36,20 @@ std::string format_size(double bytes) {
   }
   const double rounded = std::round(bytes * 100) / 100;
   return fmt::format("{} {}", rounded, kUnits[unit]);
+}
+
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  // What std::from_chars takes beside digits, signs and words, is no size.
+  if (text.empty() || std::isdigit(static_cast<unsigned char>(text.front())) == 0) return {};
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const char* const unit = std::find_if(parsed.ptr, end, [](char c) { return c != ' '; });
+  const double bytes = number * factor_of({unit, end});
+  constexpr double kTooLarge = 18446744073709551616.0;  // 2^64
+  const bool none = parsed.ec != std::errc{} || factor_of({unit, end}) == 0;
+  if (none || bytes >= kTooLarge || bytes != std::floor(bytes)) return {};
+  return static_cast<std::uint64_t>(bytes);
 }
 
 std::string format_number(double value) {

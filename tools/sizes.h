@@ -5,7 +5,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace vballoon::tool {
 
@@ -15,6 +17,10 @@ inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
 // "8 GiB", "1.5 MiB", "512 bytes".
 [[nodiscard]] std::string format_size(double bytes);
+
+// The bytes of "8GiB", "1.5 g", "512M", "4096": all units are powers of 1024, in either case, with
+// or without "B" or "iB". nullopt for anything else, and for what is no whole number of bytes.
+[[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 
 // Three digits that count, without a unit: "4127", "51.3", "0.042".
 [[nodiscard]] std::string format_number(double value);

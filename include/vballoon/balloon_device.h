@@ -128,8 +128,9 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] Result<void> set_queue(std::uint16_t index, const QueueConfig& config);
 
   // Serves a queue until it is empty or until as many chains were served as the queue has
-  // entries; true when there may be more. Call it when the queue is kicked, and again while it
-  // answers true. Does nothing before DRIVER_OK or while the device needs a reset.
+  // entries, or fewer that were long; true when there may be more. Call it when the queue is
+  // kicked, and again while it answers true. Does nothing before DRIVER_OK, while the device
+  // needs a reset, or while one waits.
   bool process(std::uint16_t index);
 
   // ---- for the embedder ---------------------------------------------------------------------

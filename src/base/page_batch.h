@@ -6,14 +6,16 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
 
 namespace vballoon {
 
 // Sorts and merges in place; returns how many pages were named more than once. Ascending and
-// descending input, which is what drivers send, is not sorted again. No range may overflow.
-VBALLOON_EXPORT std::uint64_t sort_and_merge(std::vector<PageRange>& ranges);
+// descending input, which is what drivers send, is not sorted again. Ranges end below page
+// 2^63.
+VBALLOON_EXPORT std::uint64_t sort_and_merge(PageRanges& ranges);
 
 }  // namespace vballoon
 

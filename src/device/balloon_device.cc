@@ -5,8 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstring>
+#include <atomic>
 #include <limits>
 #include <mutex>
 #include <utility>
@@ -17,24 +16,21 @@
 #include "device/guest_error_log.h"
 #include "device/ledger.h"
 #include "device/message_reader.h"
+#include "device/registers.h"
 #include "memory/will_need.h"
 #include "wire/dialect.h"
 
 namespace vballoon {
 namespace {
 
-constexpr std::uint64_t kConfigBytes = 8;
-
 constexpr std::uint64_t kDescriptorBytes = 16;
 
-void store_le32(std::byte* out, std::uint32_t value) {
-  for (unsigned i = 0; i < 4; ++i) out[i] = static_cast<std::byte>(value >> (8 * i));
-}
+// No further chain is taken in a turn that has read this much: one message may have 4 GiB.
+constexpr std::uint64_t kTurnBytes = std::uint64_t{16} << 20;
 
-std::uint32_t load_le32(const std::byte* in) {
-  std::uint32_t value = 0;
-  for (unsigned i = 0; i < 4; ++i) value |= std::to_integer<std::uint32_t>(in[i]) << (8 * i);
-  return value;
+Features offer_of(const BalloonOptions& options) {
+  const Features features = options.features.with(Feature::kVersion1);
+  return options.dialect == Dialect::kStandard ? features : features.with_bit(options.dialect_bit);
 }
 
 bool is_device_type_bit(unsigned bit) { return bit <= 23 || (bit >= 50 && bit <= 63); }
@@ -51,34 +47,34 @@ struct BalloonDevice::Impl {
         discarder(std::move(discarder_in)),
         options(std::move(options_in)),
         log(options.log, options.clock),
+        registers(offer_of(options)),
         ledger(memory->page_count()),
         plan(*memory, ledger, MessageReader::kMaxBatchRanges) {
     chains.reserve(kBalloonMaxQueueSize);
   }
 
-  [[nodiscard]] Features offered() const {
-    Features features = options.features.with(Feature::kVersion1);
-    if (options.dialect != Dialect::kStandard) features = features.with_bit(options.dialect_bit);
-    return features;
-  }
   [[nodiscard]] const QueueRow& row(std::uint16_t index) const {
     const Dialect spoken =
         options.dialect == Dialect::kStandard
             ? Dialect::kStandard
-            : negotiated_dialect(options.dialect, options.dialect_bit, negotiated);
+            : negotiated_dialect(options.dialect, options.dialect_bit, registers.negotiated());
     return dialect_row(spoken).queues[index];
   }
   // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
-  [[nodiscard]] bool may_owe() const { return negotiated.has(Feature::kMustTellHost); }
+  [[nodiscard]] bool may_owe() const { return registers.negotiated().has(Feature::kMustTellHost); }
 
   void count(Errc code, std::uint64_t times = 1);
   void count_unlocked(Errc code, std::uint64_t times);
-  void require_reset(Errc code);
   void reset();
-  [[nodiscard]] bool accept_status(std::uint8_t status);
 
-  bool serve(std::uint16_t index, bool& notify);
-  [[nodiscard]] std::size_t take_chains(std::uint16_t index);
+  // What a turn of serving has to say once no lock is held.
+  struct Turn {
+    bool more = false;
+    bool notify_queue = false;
+    bool notify_config = false;
+  };
+  [[nodiscard]] Turn serve(std::uint16_t index);
+  [[nodiscard]] bool take_chains(std::uint16_t index);
   void take_message(const QueueRow& queue, DescriptorChain& chain);
   void flush(QueueRole role);
   void inflate_batch();
@@ -92,8 +88,13 @@ struct BalloonDevice::Impl {
   const std::unique_ptr<Discarder> discarder;
   const BalloonOptions options;
 
+  // Resets that wait for `queues_lock`: who serves lets them in soon, in the middle of a message
+  // even.
+  std::atomic<int> resets_waiting{0};
+
   std::mutex queues_lock;
   std::array<DeviceQueue, 2> queues;
+  std::array<std::uint16_t, 2> queue_sizes{};
   std::vector<DescriptorChain> chains;  // of the batch being served
   MessageReader reader;
   DiscardReport report;
@@ -101,13 +102,10 @@ struct BalloonDevice::Impl {
 
   mutable std::mutex state_lock;
   GuestErrorLog log;
-  Features accepted;    // written by the driver
-  Features negotiated;  // since FEATURES_OK
-  std::uint8_t status = 0;
-  std::uint32_t num_pages = 0;
-  std::array<std::byte, 4> actual{};
+  Registers registers;
   Ledger ledger;
   DiscardPlan plan;
+  std::uint64_t in_flight_pages = 0;  // booked and in the kernel, and not in the ledger as owed
   BalloonMetrics metrics;
 };
 
@@ -122,33 +120,15 @@ void BalloonDevice::Impl::count_unlocked(Errc code, std::uint64_t times) {
   log.warn(to_string(code));
 }
 
-// The rings make no sense any more: 2.1.2 wants DEVICE_NEEDS_RESET and a configuration change.
-void BalloonDevice::Impl::require_reset(Errc code) {
-  {
-    const std::lock_guard guard(state_lock);
-    count_unlocked(code, 1);
-    status |= kStatusNeedsReset;
-  }
-  if (options.notify_config) options.notify_config();
-}
-
 void BalloonDevice::Impl::reset() {
+  ++resets_waiting;
   const std::lock_guard queues_guard(queues_lock);
+  --resets_waiting;
   for (DeviceQueue& queue : queues) queue.reset();
   const std::lock_guard guard(state_lock);
   metrics.forgone_bytes += ledger.owed_pages() << kPageShift;
   ledger.clear();
-  accepted = Features();
-  negotiated = Features();
-  status = 0;
-}
-
-// Whether the bits that the driver sets are allowed now (2.1.1, 3.1.1).
-bool BalloonDevice::Impl::accept_status(std::uint8_t wanted) {
-  const auto driver_bits = static_cast<std::uint8_t>(status & ~kStatusNeedsReset);
-  if ((driver_bits & ~wanted) != 0) return false;
-  const bool features_ok = (wanted & kStatusFeaturesOk) != 0;
-  return (wanted & kStatusDriverOk) == 0 || (features_ok && (status & kStatusFeaturesOk) != 0);
+  registers.reset();
 }
 
 // Time since the last lap, on the thread that serves.
@@ -157,52 +137,57 @@ std::chrono::nanoseconds BalloonDevice::Impl::lap() {
   return now - std::exchange(lap_start, now);
 }
 
-bool BalloonDevice::Impl::serve(std::uint16_t index, bool& notify) {
+BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index) {
+  Turn turn;
+  DeviceQueue& queue = queues[index];
   {
     const std::lock_guard guard(state_lock);
-    if ((status & kStatusDriverOk) == 0 || (status & kStatusNeedsReset) != 0) return false;
+    if (!registers.running() || !queue.ready() || resets_waiting != 0) return turn;
   }
-  DeviceQueue& queue = queues[index];
-  if (!queue.ready()) return false;
   lap_start = options.clock();
   queue.disable_kicks();
-  const std::size_t taken = take_chains(index);
+  turn.notify_config = !take_chains(index);
   flush(row(index).role);
   for (DescriptorChain& chain : chains) chain.complete();
   chains.clear();
-  if (!queue.ready()) return false;
-  notify = queue.publish();
-  const bool more = queue.enable_kicks() || taken == kBalloonMaxQueueSize;
+  turn.notify_queue = queue.publish();
+  turn.more = queue.enable_kicks();
   const std::lock_guard guard(state_lock);
   metrics.stages.decode += lap();
-  metrics.notifications += notify ? 1 : 0;
-  return more;
+  metrics.notifications += turn.notify_queue ? 1 : 0;
+  return turn;
 }
 
-// Takes chains until there is none or as many were taken as a queue can have, so that a driver
-// that adds without end cannot hold the thread.
-std::size_t BalloonDevice::Impl::take_chains(std::uint16_t index) {
-  std::size_t taken = 0;
-  for (; taken < kBalloonMaxQueueSize; ++taken) {
-    auto chain = queues[index].pop();
+// Takes chains until there is none or as many were taken as the queue has entries, so that a
+// driver that adds without end cannot hold the thread. False when the rings make no sense any more:
+// 2.1.2 wants DEVICE_NEEDS_RESET then, and a configuration change.
+bool BalloonDevice::Impl::take_chains(std::uint16_t index) {
+  DeviceQueue& queue = queues[index];
+  std::uint64_t bytes = 0;
+  for (std::size_t taken = 0; taken < queue_sizes[index]; ++taken) {
+    if (bytes >= kTurnBytes || resets_waiting != 0) break;
+    auto chain = queue.pop();
     if (!chain) {
-      if (!queues[index].ready()) {
-        require_reset(chain.error().code);
-        break;
-      }
-      count(chain.error().code);
-      continue;
+      const std::lock_guard guard(state_lock);
+      count_unlocked(chain.error().code, 1);
+      if (queue.ready()) continue;
+      registers.require_reset();
+      return false;
     }
     if (!chain->has_value()) break;
     take_message(row(index), **chain);
+    bytes += (*chain)->readable_bytes();
     chains.push_back(std::move(**chain));
   }
-  return taken;
+  return true;
 }
 
 void BalloonDevice::Impl::take_message(const QueueRow& queue, DescriptorChain& chain) {
-  reader.read(
-      queue.codec, chain, [&] { flush(queue.role); }, [&](Errc code) { count(code); });
+  const auto make_room = [&] {
+    flush(queue.role);
+    return resets_waiting == 0;
+  };
+  reader.read(queue.codec, chain, make_room, [&](Errc code) { count(code); });
   const std::lock_guard guard(state_lock);
   metrics.queue_bytes += chain.readable_bytes() +
                          kDescriptorBytes * (chain.readable().size() + chain.writable().size());
@@ -236,6 +221,7 @@ void BalloonDevice::Impl::inflate_batch() {
     const auto outcome = plan.inflate(reader.batch(), may_owe());
     book(outcome, Errc::kPageAlreadyInflated);
     metrics.inflated_bytes += outcome.booked.pages << kPageShift;
+    in_flight_pages = outcome.immediate_pages;
     metrics.stages.decode += decode;
     metrics.stages.translate += lap();
   }
@@ -250,6 +236,7 @@ void BalloonDevice::Impl::discard(std::span<const HostRun> runs, bool huge) {
   const std::lock_guard guard(state_lock);
   const auto settled =
       huge ? plan.settle_huge(report, may_owe()) : plan.settle_pages(report, may_owe());
+  if (!huge) in_flight_pages = 0;
   metrics.freed_bytes += settled.freed_pages << kPageShift;
   metrics.forgone_bytes += settled.forgone_pages << kPageShift;
   metrics.discard_calls += report.calls;
@@ -303,16 +290,16 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
       std::make_unique<Impl>(std::move(memory), std::move(discarder), std::move(options))));
 }
 
-Features BalloonDevice::offered_features() const { return impl_->offered(); }
+Features BalloonDevice::offered_features() const { return impl_->registers.offered(); }
 
 void BalloonDevice::write_features(Features accepted) {
   const std::lock_guard guard(impl_->state_lock);
-  if ((impl_->status & kStatusFeaturesOk) == 0) impl_->accepted = accepted;
+  impl_->registers.write_features(accepted);
 }
 
 std::uint8_t BalloonDevice::read_status() const {
   const std::lock_guard guard(impl_->state_lock);
-  return impl_->status;
+  return impl_->registers.status();
 }
 
 void BalloonDevice::write_status(std::uint8_t status) {
@@ -321,44 +308,17 @@ void BalloonDevice::write_status(std::uint8_t status) {
     return;
   }
   const std::lock_guard guard(impl_->state_lock);
-  if (!impl_->accept_status(status)) {
-    impl_->count_unlocked(Errc::kBadStatus, 1);
-    return;
-  }
-  const bool asks = (status & ~impl_->status & kStatusFeaturesOk) != 0;
-  const bool good = (impl_->accepted.bits() & ~impl_->offered().bits()) == 0 &&
-                    impl_->accepted.has(Feature::kVersion1);
-  if (asks && !good) {
-    impl_->count_unlocked(Errc::kFeaturesNotOffered, 1);
-    status = static_cast<std::uint8_t>(status & ~kStatusFeaturesOk);
-  } else if (asks) {
-    impl_->negotiated = impl_->accepted;
-  }
-  impl_->status = static_cast<std::uint8_t>(status | (impl_->status & kStatusNeedsReset));
+  if (const auto bad = impl_->registers.write_status(status)) impl_->count_unlocked(*bad, 1);
 }
 
 void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) const {
-  std::array<std::byte, kConfigBytes> config{};
-  {
-    const std::lock_guard guard(impl_->state_lock);
-    store_le32(config.data() + kNumPagesOffset, impl_->num_pages);
-    std::ranges::copy(impl_->actual, config.data() + kActualOffset);
-  }
-  std::ranges::fill(out, std::byte{0});
-  if (offset >= kConfigBytes) return;
-  const auto bytes = std::min<std::uint64_t>(out.size(), kConfigBytes - offset);
-  std::memcpy(out.data(), config.data() + offset, bytes);
+  const std::lock_guard guard(impl_->state_lock);
+  impl_->registers.read_config(offset, out);
 }
 
 void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte> in) {
   const std::lock_guard guard(impl_->state_lock);
-  if (offset > kConfigBytes || in.size() > kConfigBytes - offset) {
-    impl_->count_unlocked(Errc::kConfigOutOfRange, 1);
-  } else if (offset < kActualOffset) {
-    impl_->count_unlocked(Errc::kConfigReadOnly, 1);
-  } else {
-    std::ranges::copy(in, impl_->actual.data() + (offset - kActualOffset));
-  }
+  if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_unlocked(*bad, 1);
 }
 
 std::uint16_t BalloonDevice::queue_count() const {
@@ -370,30 +330,31 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
   QueueConfig negotiated = config;
   {
     const std::lock_guard guard(impl_->state_lock);
-    const bool set_up =
-        (impl_->status & (kStatusFeaturesOk | kStatusDriverOk)) == kStatusFeaturesOk;
-    if (!set_up || index >= impl_->queues.size() || config.size > kBalloonMaxQueueSize) {
+    if (!impl_->registers.in_set_up() || index >= impl_->queues.size() ||
+        config.size > kBalloonMaxQueueSize) {
       impl_->count_unlocked(Errc::kBadQueueConfig, 1);
       return fail(Errc::kBadQueueConfig);
     }
-    negotiated.event_index = impl_->negotiated.has(Feature::kEventIdx);
-    negotiated.indirect = impl_->negotiated.has(Feature::kIndirectDesc);
+    negotiated.event_index = impl_->registers.negotiated().has(Feature::kEventIdx);
+    negotiated.indirect = impl_->registers.negotiated().has(Feature::kIndirectDesc);
   }
   auto started = impl_->queues[index].start(impl_->memory, negotiated);
+  impl_->queue_sizes[index] = config.size;
   if (!started) impl_->count(started.error().code);
   return started;
 }
 
 bool BalloonDevice::process(std::uint16_t index) {
   if (index >= impl_->queues.size()) return false;
-  bool notify = false;
-  bool more = false;
+  Impl::Turn turn;
   {
     const std::lock_guard guard(impl_->queues_lock);
-    more = impl_->serve(index, notify);
+    turn = impl_->serve(index);
   }
-  if (notify && impl_->options.notify_queue) impl_->options.notify_queue(index);
-  return more;
+  const BalloonOptions& options = impl_->options;
+  if (turn.notify_queue && options.notify_queue) options.notify_queue(index);
+  if (turn.notify_config && options.notify_config) options.notify_config();
+  return turn.more;
 }
 
 Result<void> BalloonDevice::set_target_bytes(std::uint64_t balloon_bytes) {
@@ -414,9 +375,11 @@ Result<void> BalloonDevice::set_target_pages(std::uint64_t balloon_pages) {
   }
   {
     const std::lock_guard guard(impl_->state_lock);
-    const auto pages = static_cast<std::uint32_t>(balloon_pages);
-    if (std::exchange(impl_->num_pages, pages) == pages) return {};
-    if ((impl_->status & kStatusDriverOk) == 0) return {};  // the driver reads it when it starts
+    Registers& registers = impl_->registers;
+    if (registers.num_pages() == balloon_pages) return {};
+    registers.set_num_pages(static_cast<std::uint32_t>(balloon_pages));
+    // Before DRIVER_OK the driver will read it when it starts.
+    if ((registers.status() & kStatusDriverOk) == 0) return {};
   }
   if (impl_->options.notify_config) impl_->options.notify_config();
   return {};
@@ -424,12 +387,12 @@ Result<void> BalloonDevice::set_target_pages(std::uint64_t balloon_pages) {
 
 std::uint64_t BalloonDevice::target_pages() const {
   const std::lock_guard guard(impl_->state_lock);
-  return impl_->num_pages;
+  return impl_->registers.num_pages();
 }
 
 std::uint32_t BalloonDevice::actual_pages() const {
   const std::lock_guard guard(impl_->state_lock);
-  return load_le32(impl_->actual.data());
+  return impl_->registers.actual();
 }
 
 std::uint64_t BalloonDevice::ballooned_pages() const {
@@ -448,7 +411,7 @@ bool BalloonDevice::is_ballooned(Pfn pfn) const {
 BalloonMetrics BalloonDevice::metrics() const {
   const std::lock_guard guard(impl_->state_lock);
   BalloonMetrics metrics = impl_->metrics;
-  metrics.owed_bytes = impl_->ledger.owed_pages() << kPageShift;
+  metrics.owed_bytes = (impl_->ledger.owed_pages() + impl_->in_flight_pages) << kPageShift;
   return metrics;
 }
 

@@ -6,9 +6,13 @@
 namespace vballoon {
 namespace {
 
-// Index of a page in the dense table over all regions.
+// What makes a page's number its index in the dense table over all regions, modulo 2^64.
+std::uint64_t dense_offset(const MemoryRegion& region) {
+  return region.first_page_index - region.pages().first;
+}
+
 std::uint64_t dense_index(const MemoryRegion& region, Pfn pfn) {
-  return region.first_page_index + (pfn - region.pages().first);
+  return pfn + dense_offset(region);
 }
 
 PageRange dense_range(const HostRun& run) {
@@ -50,31 +54,33 @@ DiscardPlan::Piece DiscardPlan::cut_piece(PageRange& rest) const {
   return piece;
 }
 
-// Calls piece(region, pages) for each part of the batch inside guest memory, ascending; returns
-// the number of pages outside. A page can be a range, so the way from one range to the next in
-// the same region is short.
-template <typename OnPiece>
-std::uint64_t DiscardPlan::for_each_piece(std::span<const PageRange> batch,
-                                          OnPiece on_piece) const {
+// Calls on_pieces(region, pieces) for the parts of the batch inside guest memory, ascending;
+// returns the number of pages outside. A page can be a range of its own, so all that lie in one
+// region are handed over together, for a loop that has nothing else to do.
+template <typename OnPieces>
+std::uint64_t DiscardPlan::for_each_region(std::span<const PageRange> batch,
+                                           OnPieces on_pieces) const {
   std::uint64_t outside = 0;
-  const MemoryRegion* region = nullptr;
-  PageRange inside;
-  for (const PageRange& range : batch) {
-    if (range.first >= inside.first && range.end() <= inside.end()) {
-      on_piece(*region, range);
-      continue;
+  while (!batch.empty()) {
+    PageRange rest = batch.front();
+    const MemoryRegion* region = memory_.find_or_next(rest.first);
+    if (region != nullptr && region->pages().first <= rest.first) {
+      const auto inside = std::ranges::partition_point(
+          batch, [end = region->pages().end()](const PageRange& r) { return r.end() <= end; });
+      const auto count = static_cast<std::size_t>(inside - batch.begin());
+      on_pieces(*region, batch.first(count));
+      batch = batch.subspan(count);
+      if (count != 0) continue;
     }
-    PageRange rest = range;
-    while (rest.count != 0) {
+    while (rest.count != 0) {  // begins or ends outside the region
       const Piece piece = cut_piece(rest);
       if (piece.region == nullptr) {
         outside += piece.pages.count;
-        continue;
+      } else {
+        on_pieces(*piece.region, std::span(&piece.pages, 1));
       }
-      region = piece.region;
-      inside = region->pages();
-      on_piece(*region, piece.pages);
     }
+    batch = batch.subspan(1);
   }
   return outside;
 }
@@ -82,20 +88,25 @@ std::uint64_t DiscardPlan::for_each_piece(std::span<const PageRange> batch,
 DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool may_owe) {
   huge_runs_.clear();
   huge_pieces_.clear();
+  page_run_count_ = 0;
   Outcome outcome;
+  std::uint64_t huge_pages = 0;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); });
-  HostRun* run = page_runs_.get();
-  outcome.outside_pages = for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
-    book.add(dense_index(region, pages.first), pages.count);
-    if (region.host_page_bytes == kPageSize) {
-      *run++ = host_run(region, pages);
-    } else {
-      huge_pieces_.push_back({&region, pages});
-    }
-  });
-  page_run_count_ = static_cast<std::size_t>(run - page_runs_.get());
+  outcome.outside_pages =
+      for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+        book.add(pieces, dense_offset(region));
+        if (region.host_page_bytes == kPageSize) {
+          add_page_runs(region, pieces);
+          return;
+        }
+        for (const PageRange& pages : pieces) {
+          huge_pieces_.push_back({&region, pages});
+          huge_pages += pages.count;
+        }
+      });
   book.flush();
+  outcome.immediate_pages = outcome.booked.pages - huge_pages;
   if (!huge_pieces_.empty()) plan_huge_pages(may_owe, outcome);
   return outcome;
 }
@@ -104,19 +115,29 @@ DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
   Outcome outcome;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_.deflate(word, mask, outcome.booked); });
-  outcome.outside_pages = for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
-    book.add(dense_index(region, pages.first), pages.count);
-  });
+  outcome.outside_pages =
+      for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+        book.add(pieces, dense_offset(region));
+      });
   book.flush();
   return outcome;
 }
 
 void DiscardPlan::translate(std::span<const PageRange> batch) {
-  HostRun* run = page_runs_.get();
-  for_each_piece(batch, [&](const MemoryRegion& region, PageRange pages) {
-    *run++ = host_run(region, pages);
+  page_run_count_ = 0;
+  for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+    add_page_runs(region, pieces);
   });
-  page_run_count_ = static_cast<std::size_t>(run - page_runs_.get());
+}
+
+void DiscardPlan::add_page_runs(const MemoryRegion& region, std::span<const PageRange> pieces) {
+  HostRun* run = page_runs_.get() + page_run_count_;
+  page_run_count_ += pieces.size();
+  std::byte* const host = region.host;
+  const Pfn first = region.pages().first;
+  for (const PageRange& pages : pieces) {
+    *run++ = {host + ((pages.first - first) << kPageShift), pages.bytes(), &region};
+  }
 }
 
 // All pages of the batch become owed; a huge page of which every page is in the balloon becomes a
@@ -171,16 +192,18 @@ DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool
   return settled;
 }
 
+// Both the runs and, once sorted, the failures ascend, so that one pass over each is enough,
+// however many there are.
 DiscardPlan::Settled DiscardPlan::settle_huge(DiscardReport& report, bool may_owe) {
-  std::ranges::sort(report.failures, {}, [](const DiscardFailure& f) { return f.run.address; });
+  const auto first_page = [](const DiscardFailure& f) { return dense_range(f.run).first; };
+  std::ranges::sort(report.failures, {}, first_page);
   Settled settled;
+  auto failure = report.failures.begin();
   for (const HostRun& run : huge_runs_) {
     const PageRange pages = dense_range(run);
     std::uint64_t paid_up_to = pages.first;
-    for (const DiscardFailure& failure : report.failures) {
-      if (failure.run.region != run.region) continue;
-      const PageRange refused = dense_range(failure.run);
-      if (refused.first < pages.first || refused.first >= pages.end()) continue;
+    for (; failure != report.failures.end() && first_page(*failure) < pages.end(); ++failure) {
+      const PageRange refused = dense_range(failure->run);
       settled.freed_pages += ledger_.settle({paid_up_to, refused.first - paid_up_to});
       if (!may_owe) settled.forgone_pages += ledger_.settle(refused);
       paid_up_to = refused.end();

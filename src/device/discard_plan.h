@@ -29,6 +29,7 @@ class DiscardPlan {
     Ledger::Booked booked;
     std::uint64_t outside_pages = 0;  // not in guest memory
     std::uint64_t forgone_pages = 0;
+    std::uint64_t immediate_pages = 0;  // of page_runs()
   };
 
   // Takes an ordered batch (sort_and_merge) of inflated pages; the runs to discard follow from it.
@@ -59,8 +60,9 @@ class DiscardPlan {
     PageRange pages;
   };
   Piece cut_piece(PageRange& rest) const;
-  template <typename OnPiece>
-  std::uint64_t for_each_piece(std::span<const PageRange> batch, OnPiece on_piece) const;
+  template <typename OnPieces>
+  std::uint64_t for_each_region(std::span<const PageRange> batch, OnPieces on_pieces) const;
+  void add_page_runs(const MemoryRegion& region, std::span<const PageRange> pieces);
 
   void plan_huge_pages(bool may_owe, Outcome& outcome);
 

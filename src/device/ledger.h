@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <span>
 
 #include "base/page_set.h"
 #include "vballoon/page_range.h"
@@ -22,18 +23,34 @@ class WordGatherer {
  public:
   explicit WordGatherer(OnWord on_word) : on_word_(on_word) {}
 
-  void add(std::uint64_t first, std::uint64_t count) {
-    const std::uint64_t word = first / 64;
-    const unsigned bit = first % 64;
-    if (word != word_) {
-      flush();
-      word_ = word;
+  // `offset` is added to each page, modulo 2^64.
+  void add(std::span<const PageRange> ranges, std::uint64_t offset) {
+    // In locals, for the compiler to keep them in registers: a page can be a range of its own.
+    std::uint64_t word = word_;
+    std::uint64_t mask = mask_;
+    for (const PageRange& range : ranges) {
+      const std::uint64_t first = range.first + offset;
+      const unsigned bit = first % 64;
+      if (first / 64 != word) {
+        if (mask != 0) on_word_(word, mask);
+        word = first / 64;
+        mask = 0;
+      }
+      if (range.count == 1) {
+        mask |= std::uint64_t{1} << bit;
+        continue;
+      }
+      if (range.count <= 64 - bit) {
+        mask |= (kAll >> (64 - range.count)) << bit;
+        continue;
+      }
+      on_word_(word++, mask | kAll << bit);
+      std::uint64_t left = range.count - (64 - bit);
+      for (; left >= 64; left -= 64) on_word_(word++, kAll);
+      mask = left != 0 ? kAll >> (64 - left) : 0;
     }
-    if (count <= 64 - bit) {
-      mask_ |= (kAll >> (64 - count)) << bit;
-    } else {
-      add_long(bit, count);
-    }
+    word_ = word;
+    mask_ = mask;
   }
 
   void flush() {
@@ -43,14 +60,6 @@ class WordGatherer {
 
  private:
   static constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
-
-  void add_long(unsigned bit, std::uint64_t count) {
-    mask_ |= kAll << bit;
-    count -= 64 - bit;
-    flush();
-    for (++word_; count >= 64; count -= 64) on_word_(word_++, kAll);
-    if (count != 0) mask_ = kAll >> (64 - count);
-  }
 
   OnWord on_word_;
   std::uint64_t word_ = 0;

@@ -9,8 +9,10 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/error.h"
 #include "vballoon/page_range.h"
@@ -26,10 +28,11 @@ class MessageReader {
 
   MessageReader();
 
-  // Reads the whole message of a chain. `full` is called when the batch has to be emptied before
-  // more can be read; `error(Errc)` for each thing that is wrong.
-  template <typename Full, typename OnError>
-  void read(Codec codec, const DescriptorChain& chain, Full full, OnError error) {
+  // Reads the whole message of a chain. `make_room()` is called when the batch has to be emptied
+  // before more can be read, and ends the message there when it answers false; `error(Errc)` for
+  // each thing that is wrong.
+  template <typename MakeRoom, typename OnError>
+  void read(Codec codec, const DescriptorChain& chain, MakeRoom make_room, OnError error) {
     Decoder& decoder = *decoders_[static_cast<std::size_t>(codec)];
     if (const auto bad = decoder.begin(chain.readable_bytes(), chain.writable().size())) {
       error(*bad);
@@ -37,7 +40,7 @@ class MessageReader {
     }
     Payload payload{chain.readable_bytes()};
     while (payload.left != 0 || payload.tail != 0) {
-      if (batch_.size() + kMaxRangesPerWindow > kMaxBatchRanges) full();
+      if (batch_.size() + kMaxRangesPerWindow > kMaxBatchRanges && !make_room()) return;
       if (const auto bad = read_window(decoder, chain, payload)) {
         error(*bad);
         return;
@@ -45,13 +48,13 @@ class MessageReader {
       if (payload.stuck) break;
     }
     for (const GuestBuffer& buffer : chain.writable()) {
-      if (batch_.size() == kMaxBatchRanges) full();
+      if (batch_.size() == kMaxBatchRanges && !make_room()) return;
       if (const auto bad = decoder.buffer(buffer, batch_)) error(*bad);
     }
     if (const auto bad = decoder.end()) error(*bad);
   }
 
-  [[nodiscard]] std::vector<PageRange>& batch() { return batch_; }
+  [[nodiscard]] PageRanges& batch() { return batch_; }
 
  private:
   // How far the payload of one message has been read.
@@ -65,7 +68,7 @@ class MessageReader {
 
   std::vector<std::unique_ptr<Decoder>> decoders_;  // by Codec
   std::vector<std::byte> window_;
-  std::vector<PageRange> batch_;
+  PageRanges batch_;
 };
 
 }  // namespace vballoon

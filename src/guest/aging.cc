@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/aging.h"
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <numeric>
 
 namespace vballoon::sim {
@@ -30,8 +32,8 @@ class Random {
 
 // What part of the memory is asked for in blocks of each order, in percent: mostly small blocks,
 // and some large ones that leave large holes when they go.
-constexpr std::array<std::uint32_t, kMaxOrder + 1> kMemoryShare{26, 18, 14, 10, 4, 3,
-                                                                2,  2,  2,  12, 7};
+constexpr std::array<std::uint32_t, kMaxOrder + 1> kMemoryShare{22, 15, 13, 9,  4, 4,
+                                                                4,  4,  5,  12, 8};
 static_assert(std::accumulate(kMemoryShare.begin(), kMemoryShare.end(), 0u) == 100);
 
 constexpr std::uint32_t weight(unsigned order) {
@@ -43,11 +45,11 @@ constexpr std::uint32_t total_weight() {
   return sum;
 }
 
-unsigned random_order(Random& random) {
+unsigned random_order(Random& random, unsigned largest) {
   std::uint64_t left = random.below(total_weight());
   unsigned order = 0;
   while (left >= weight(order)) left -= weight(order++);
-  return order;
+  return std::min(order, largest);
 }
 
 // Takes a smaller block where memory is too fragmented. Requires a free page.
@@ -80,25 +82,25 @@ PageList take_every_other_page(PageAllocator& allocator) {
 // Lets the guest live for some ticks: at each, the blocks whose time has come are freed, and new
 // ones of random order and lifetime fill the memory up again. In the end the blocks that have the
 // least time left go, until half of the memory is free. What dies at the same tick is on one list,
-// so that no memory but the descriptors is needed.
+// so that the allocator's own memory is enough.
 PageList live(PageAllocator& allocator, std::uint64_t seed) {
   constexpr std::uint32_t kLongestLife = 32;
-  constexpr std::uint32_t kTicks = kLongestLife;
   const std::uint64_t all = allocator.free_pages();
+  // In a small guest a few blocks of the largest order would decide the outcome.
+  const auto largest = static_cast<unsigned>(std::bit_width(all / 64 | 1)) - 1;
   Random random(seed);
   std::array<PageList, kLongestLife> dying{};
-  for (std::uint32_t tick = 0; tick < kTicks; ++tick) {
-    free_until(allocator, dying[tick % kLongestLife], all);
+  for (std::uint32_t tick = 0; tick < kLongestLife; ++tick) {
+    free_until(allocator, dying[tick], all);
     while (allocator.free_pages() > all / 16) {
       const std::uint64_t death = tick + 1 + random.below(kLongestLife - 1);
       allocator.push(dying[death % kLongestLife],
-                     allocate_at_most(allocator, random_order(random)));
+                     allocate_at_most(allocator, random_order(random, largest)));
     }
   }
 
   PageList taken;
-  for (std::uint32_t tick = kTicks; tick < kTicks + kLongestLife; ++tick) {
-    PageList& list = dying[tick % kLongestLife];
+  for (PageList& list : dying) {
     free_until(allocator, list, all / 2);
     while (const std::optional<Block> block = allocator.pop(list)) allocator.push(taken, *block);
   }

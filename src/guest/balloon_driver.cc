@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <ranges>
 #include <utility>
+#include <vector>
 
 #include "guest/page_reporter.h"
 #include "ring/driver_queue.h"
@@ -50,6 +52,7 @@ struct BalloonDriver::Impl {
   [[nodiscard]] bool post_next();
   void begin(nanoseconds now, std::uint64_t target);
   void inflate(nanoseconds now, std::uint64_t pages);
+  void enter(Block block);
   void deflate(std::uint64_t pages);
   void split_off(Block block, std::uint64_t pages);
   void finish();
@@ -71,7 +74,8 @@ struct BalloonDriver::Impl {
 
   State state = State::kIdle;
   PageList balloon;
-  PageList leaving;  // told to the device, not yet free
+  std::vector<Block> arriving;  // allocated, and to enter the balloon in reverse
+  PageList leaving;             // told to the device, not yet free
   nanoseconds retry_at{0};
   bool short_of_memory = false;
   DriverCounters counters;
@@ -105,7 +109,6 @@ Result<void> BalloonDriver::Impl::negotiate() {
   device.write_features(features);
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
   if ((device.read_status() & kStatusFeaturesOk) == 0) {
-    device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFailed);
     return fail(Errc::kFeaturesNotOffered,
                 fmt::format("the device refuses features {:#x}", features.bits()));
   }
@@ -150,7 +153,7 @@ void BalloonDriver::Impl::make_reporter() {
   const std::uint64_t pages = memory->regions().back().pages().end();
   switch (dialect) {
     case Dialect::kStandard:
-      reporter = std::make_unique<PfnReporter>(message, options.pfn_order);
+      reporter = std::make_unique<PfnReporter>(message);
       break;
     case Dialect::kPageBitmap:
       reporter = std::make_unique<BitmapReporter>(message, pages, options.pfn_threshold_pages);
@@ -200,6 +203,7 @@ void BalloonDriver::Impl::begin(nanoseconds now, std::uint64_t target) {
 // Takes pages from the allocator, largest blocks first, until it has what the operation may have
 // or until memory is short.
 void BalloonDriver::Impl::inflate(nanoseconds now, std::uint64_t pages) {
+  const bool reversed = dialect == Dialect::kStandard && options.pfn_order == PfnOrder::kReversed;
   pages = std::min(pages, reporter->max_pages());
   unsigned order = reporter->max_order();
   while (pages != 0) {
@@ -209,17 +213,27 @@ void BalloonDriver::Impl::inflate(nanoseconds now, std::uint64_t pages) {
       ++counters.failed_allocations;
       short_of_memory = true;
       retry_at = now + kBackOff;
-      return;
+      break;
     }
     if (!block) {
       --order;
       continue;
     }
     ++counters.allocations_by_order[order];
-    allocator.push(balloon, *block);
-    reporter->add(*block);
     pages -= block->pages().count;
+    if (reversed) {
+      arriving.push_back(*block);
+    } else {
+      enter(*block);
+    }
   }
+  for (const Block& block : arriving | std::views::reverse) enter(block);
+  arriving.clear();
+}
+
+void BalloonDriver::Impl::enter(Block block) {
+  allocator.push(balloon, block);
+  reporter->add(block);
 }
 
 // Takes the newest pages out of the balloon; they are freed when the device has been told.
@@ -271,8 +285,11 @@ Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
     DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
     const DriverOptions& options) {
   auto impl = std::make_unique<Impl>(device, std::move(memory), allocator, options);
-  if (auto negotiated = impl->negotiate(); !negotiated) return tl::unexpected(negotiated.error());
-  if (auto set_up = impl->set_up_queues(); !set_up) return tl::unexpected(set_up.error());
+  const auto ready = impl->negotiate().and_then([&] { return impl->set_up_queues(); });
+  if (!ready) {
+    device.write_status(device.read_status() | kStatusFailed);  // 3.1.1: given up
+    return tl::unexpected(ready.error());
+  }
   impl->make_reporter();
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
   return std::unique_ptr<BalloonDriver>(new BalloonDriver(std::move(impl)));

@@ -72,17 +72,24 @@ BuddyZone::Head BuddyZone::head_of_block_around(std::uint32_t number) const {
   return kNothing;
 }
 
+// Gathers the current slots at the end of the stack, the newest first, then moves them to its
+// beginning.
 void BuddyZone::drop_stale_slots(unsigned order) {
   FreeStack& stack = stacks_[order];
-  std::uint32_t kept = 0;
-  for (std::uint32_t slot = 0; slot < stack.size; ++slot) {
-    if (!is_current(order, slot)) continue;
+  std::uint32_t first_kept = stack.size;
+  for (std::uint32_t slot = stack.size; slot-- > 0;) {
     const std::uint32_t number = stack.slots[slot];
-    links_[number] = kept;
-    stack.slots[kept++] = number;
+    if (heads_[number] != head(kFree, order)) continue;
+    heads_[number] = head(kKept, order);
+    stack.slots[--first_kept] = number;
   }
-  assert(kept == stack.live);
-  stack.size = kept;
+  for (std::uint32_t slot = first_kept; slot < stack.size; ++slot) {
+    const std::uint32_t number = stack.slots[slot];
+    heads_[number] = head(kFree, order);
+    stack.slots[slot - first_kept] = number;
+  }
+  stack.size -= first_kept;
+  assert(stack.size == stack.live);
 }
 
 }  // namespace vballoon::sim

@@ -11,6 +11,9 @@
 namespace vballoon::sim {
 namespace {
 
+// As many page numbers as the data buffer of a bitmap message holds.
+constexpr std::uint64_t kMaxNumbers = kBitmapDataBytes / kPfnEntryBytes;
+
 // A queue that is empty has room for two descriptors, whatever its size but 1.
 void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
   [[maybe_unused]] const bool added = queue.add(buffers, {}, 0);
@@ -19,23 +22,25 @@ void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
 
 }  // namespace
 
+// The buffer is the driver's again by now: an operation begins when the last message is answered.
+void PfnReporter::add(Block block) {
+  [[maybe_unused]] const bool fits = encoder_.append(block.first);
+  assert(fits);
+}
+
 bool PfnReporter::post(DriverQueue& queue) {
-  if (pages_.empty()) return false;
-  if (order_ == PfnOrder::kReversed) std::ranges::reverse(pages_);
-  PfnArrayEncoder encoder(buffer_.bytes);
-  for (const Pfn page : pages_) {
-    [[maybe_unused]] const bool fits = encoder.append(page);
-    assert(fits);
-  }
-  pages_.clear();
-  add_readable(
-      queue, std::array{GuestBuffer{buffer_.address, static_cast<std::uint32_t>(encoder.bytes())}});
+  if (encoder_.bytes() == 0) return false;
+  add_readable(queue, std::array{GuestBuffer{buffer_.address,
+                                             static_cast<std::uint32_t>(encoder_.bytes())}});
+  encoder_.clear();
   return true;
 }
 
 BitmapReporter::BitmapReporter(DmaBuffer buffer, std::uint64_t pages,
                                std::uint64_t pfn_threshold_pages)
-    : buffer_(buffer), pfn_threshold_pages_(pfn_threshold_pages), pages_(pages) {}
+    : buffer_(buffer),
+      pfn_threshold_pages_(std::min(pfn_threshold_pages, kMaxNumbers)),
+      pages_(pages) {}
 
 void BitmapReporter::add(Block block) {
   pages_.add(block.first);
@@ -79,7 +84,7 @@ std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
     if (!encoder_) {
       if (lowest_ > highest_) return 0;
       window_ = lowest_ / 64 * 64;
-      window_end_ = std::min(window_ + kBitmapWindowPages, pages_.size());
+      window_end_ = std::min(window_ + kBitmapWindowPages, highest_ + 1);
       const auto words = pages_.words().subspan(window_ / 64, (window_end_ - window_ + 63) / 64);
       encoder_.emplace(words, window_);
     }

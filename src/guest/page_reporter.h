@@ -7,12 +7,10 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "base/page_set.h"
 #include "ring/driver_queue.h"
 #include "vballoon/guest_memory.h"
-#include "vballoon/sim/balloon_driver.h"
 #include "vballoon/sim/page_allocator.h"
 #include "wire/page_bitmap.h"
 #include "wire/pfn_array.h"
@@ -41,21 +39,18 @@ struct DmaBuffer {
   std::span<std::byte> bytes;
 };
 
-// Arrays of at most 256 page numbers.
+// Arrays of at most 256 page numbers, in the order in which they were added.
 class PfnReporter final : public PageReporter {
  public:
-  PfnReporter(DmaBuffer buffer, PfnOrder order) : buffer_(buffer), order_(order) {
-    pages_.reserve(kLinuxPfnsPerMessage);
-  }
+  explicit PfnReporter(DmaBuffer buffer) : buffer_(buffer), encoder_(buffer.bytes) {}
 
   [[nodiscard]] std::uint64_t max_pages() const override { return kLinuxPfnsPerMessage; }
-  void add(Block block) override { pages_.push_back(block.first); }
+  void add(Block block) override;
   [[nodiscard]] bool post(DriverQueue& queue) override;
 
  private:
   DmaBuffer buffer_;
-  PfnOrder order_;
-  std::vector<Pfn> pages_;
+  PfnArrayEncoder encoder_;
 };
 
 // The page bitmap, in windows of 1 GiB; page numbers when there are but a few.

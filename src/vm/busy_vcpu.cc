@@ -37,7 +37,7 @@ void BusyVcpu::run() {
   sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   std::uint64_t pieces = 0;
-  for (std::uint64_t value = 1;; ++value) {
+  for (std::uint64_t value = 1; !stop_.load(std::memory_order_relaxed); ++value) {
     for (const std::span<std::byte> memory : memory_) {
       for (std::size_t page = 0; page + kPageSize <= memory.size(); page += kPageSize) {
         if (stop_.load(std::memory_order_relaxed)) return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/machine.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <utility>
@@ -88,23 +89,43 @@ struct Machine::Impl {
   [[nodiscard]] nanoseconds device_system_time() const {
     return thread ? thread->system_time() : thread_system_time();
   }
-  void run(const std::function<bool()>& keep_going);
+  [[nodiscard]] bool run(const std::function<bool()>& keep_going);
+  [[nodiscard]] bool let_device_answer();
 
   Clock clock;
   NotifyMode notify = NotifyMode::kEventfd;
-  const EventFd call;  // the device's interrupts
+  const EventFd call;        // the device's interrupts
+  std::uint32_t kicked = 0;  // kDirect: a bit a queue
   std::unique_ptr<BalloonDevice> device;
   std::unique_ptr<DeviceThread> thread;
   std::unique_ptr<InProcessAccess> access;
   std::unique_ptr<BalloonDriver> driver;
 };
 
-// Steps the driver until it has nothing to do, or is short of memory, or is stopped.
-void Machine::Impl::run(const std::function<bool()>& keep_going) {
+// Steps the driver until it has nothing to do, or is short of memory, or is stopped. True when
+// the device has answered all that was sent.
+bool Machine::Impl::run(const std::function<bool()>& keep_going) {
   while (!keep_going || keep_going()) {
-    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return;
-    if (notify == NotifyMode::kEventfd) call.wait();
+    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return true;
+    if (!let_device_answer()) return false;
   }
+  return false;
+}
+
+// False when no answer can come. A direct device is served here and not within its kick, so that
+// the driver comes back to the machine after each message.
+bool Machine::Impl::let_device_answer() {
+  if (notify == NotifyMode::kEventfd) {
+    call.wait();
+    return true;
+  }
+  const std::uint32_t queues = std::exchange(kicked, 0);
+  for (std::uint16_t queue = 0; queue < device->queue_count(); ++queue) {
+    if ((queues >> queue & 1) == 0) continue;
+    while (device->process(queue)) {
+    }
+  }
+  return queues != 0;
 }
 
 Machine::Machine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -135,16 +156,14 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
     impl->thread = std::make_unique<DeviceThread>(*impl->device, std::move(*kick));
     deliver = [thread = impl->thread.get()](std::uint16_t queue) { thread->kick(queue); };
   } else {
-    deliver = [served = impl->device.get()](std::uint16_t queue) {
-      while (served->process(queue)) {
-      }
-    };
+    deliver = [kicked = &impl->kicked](std::uint16_t queue) { *kicked |= 1U << queue; };
   }
   impl->access = std::make_unique<InProcessAccess>(*impl->device, std::move(deliver));
 
   DriverOptions driver_options = options.driver;
   driver_options.dialect = options.device.dialect;
   driver_options.dialect_bit = options.device.dialect_bit;
+  driver_options.clock = impl->clock;
   auto driver = BalloonDriver::probe(*impl->access, std::move(memory), allocator, driver_options);
   if (!driver) return tl::unexpected(driver.error());
   impl->driver = std::move(*driver);
@@ -162,17 +181,18 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   if (auto set = impl_->device->set_target_pages(balloon_pages); !set) {
     return tl::unexpected(set.error());
   }
-  impl_->run(keep_going);
+  const bool answered = impl_->run(keep_going);
 
   const nanoseconds end = impl_->clock();
   const std::uint64_t pages = impl_->driver->ballooned_pages();
   ResizeReport report;
-  report.reached = pages == balloon_pages;
+  report.reached = answered && pages == balloon_pages;
   report.pages = pages > pages_before ? pages - pages_before : pages_before - pages;
   report.driver = minus(impl_->driver->counters(), driver_before);
   report.device = minus(impl_->device->metrics(), device_before);
   report.kernel = impl_->device_system_time() - kernel_before;
-  report.guest = report.driver.times.last_answer - begin;
+  // Without a message in this resize the last answer is an older one's.
+  report.guest = std::max(report.driver.times.last_answer - begin, nanoseconds(0));
   const bool discarded = report.device.discard_calls != 0;
   report.wall = discarded ? report.device.stages.last_discard_end - begin : end - begin;
   report.stages.allocate = report.driver.times.allocator;

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/page_ranges.h"
+
 namespace vballoon {
 
 GuestBuffer first_chunk(PageRange run) {
@@ -17,12 +19,11 @@ std::optional<Errc> ChunkDecoder::begin(std::uint64_t readable_bytes,
   return std::nullopt;
 }
 
-Decoder::Step ChunkDecoder::payload(std::span<const std::byte> /*window*/,
-                                    std::vector<PageRange>& /*out*/) {
+Decoder::Step ChunkDecoder::payload(std::span<const std::byte> /*window*/, PageRanges& /*out*/) {
   return {0, Errc::kUnexpectedReadable};
 }
 
-std::optional<Errc> ChunkDecoder::buffer(const GuestBuffer& buffer, std::vector<PageRange>& out) {
+std::optional<Errc> ChunkDecoder::buffer(const GuestBuffer& buffer, PageRanges& out) {
   const bool aligned = ((buffer.address | buffer.length) & (kPageSize - 1)) == 0;
   if (!aligned || buffer.length == 0) return Errc::kUnalignedRange;
   out.push_back({buffer.address >> kPageShift, buffer.length >> kPageShift});

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
 #include "wire/decoder.h"
@@ -25,8 +26,8 @@ inline constexpr std::uint64_t kMaxChunkBytes = 0xFFFFF000;
 class VBALLOON_EXPORT ChunkDecoder final : public Decoder {
  public:
   std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
-  Step payload(std::span<const std::byte> window, std::vector<PageRange>& out) override;
-  std::optional<Errc> buffer(const GuestBuffer& buffer, std::vector<PageRange>& out) override;
+  Step payload(std::span<const std::byte> window, PageRanges& out) override;
+  std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
   std::optional<Errc> end() override;
 };
 

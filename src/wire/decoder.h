@@ -19,6 +19,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/error.h"
 #include "vballoon/export.h"
 #include "vballoon/guest_buffer.h"
@@ -52,12 +53,10 @@ class VBALLOON_EXPORT Decoder {
   // Reads whole entries from the next window. Unless it is the last one it has
   // kPayloadWindowBytes; consumes all but the beginning of an entry that the window cuts
   // (at most 64 bytes).
-  [[nodiscard]] virtual Step payload(std::span<const std::byte> window,
-                                     std::vector<PageRange>& out) = 0;
+  [[nodiscard]] virtual Step payload(std::span<const std::byte> window, PageRanges& out) = 0;
 
   // Reads one device-writable buffer of the message.
-  [[nodiscard]] virtual std::optional<Errc> buffer(const GuestBuffer& buffer,
-                                                   std::vector<PageRange>& out) = 0;
+  [[nodiscard]] virtual std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) = 0;
 
   // Ends the message; fails when it stopped within an entry.
   [[nodiscard]] virtual std::optional<Errc> end() = 0;

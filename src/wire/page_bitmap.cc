@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 
+#include "base/page_ranges.h"
 #include "wire/little_endian.h"
 #include "wire/pfn_array.h"
 #include "wire/range_writer.h"
@@ -183,6 +184,32 @@ void read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) 
   out.commit(many ? write_byte_runs(word, first, to) : write_runs(word, first, order, to));
 }
 
+// Appends what the whole records of a window name. A record that is cut by the end of the message
+// is not told from one that is cut by the window: what is left over fails in end().
+Decoder::Step read_records(std::span<const std::byte> window, PageRanges& out) {
+  RangeWriter writer(out);
+  std::size_t at = 0;
+  while (window.size() - at >= kWordBytes) {
+    const RecordHead head = unpack(load_le<std::uint64_t>(window.data() + at));
+    if (head.page_shift < kPageShift || head.page_shift > kMaxBlockShift ||
+        head.bitmap_bytes % kWordBytes != 0) {
+      return {at, Errc::kBadRecord};
+    }
+    const std::size_t record_bytes = kWordBytes + head.bitmap_bytes;
+    if (record_bytes > window.size() - at) break;
+
+    const unsigned order = head.page_shift - kPageShift;
+    if (head.bitmap_bytes == 0) writer.append({head.start, std::uint64_t{1} << order});
+    Pfn first = head.start;
+    for (std::size_t i = kWordBytes; i < record_bytes; i += kWordBytes) {
+      read_word(load_le<std::uint64_t>(window.data() + at + i), first, order, writer);
+      first += kWordBits << order;
+    }
+    at += record_bytes;
+  }
+  return {at};
+}
+
 }  // namespace
 
 void write_bitmap_header(std::span<std::byte, kBitmapHeaderBytes> out, BitmapCommand command,
@@ -233,33 +260,7 @@ std::optional<Errc> PageBitmapDecoder::read_header(std::uint64_t header) {
   return std::nullopt;
 }
 
-Decoder::Step PageBitmapDecoder::read_records(std::span<const std::byte> window,
-                                              std::vector<PageRange>& out) const {
-  RangeWriter writer(out);
-  std::size_t at = 0;
-  while (window.size() - at >= kWordBytes) {
-    const RecordHead head = unpack(load_le<std::uint64_t>(window.data() + at));
-    const std::size_t record_bytes = kWordBytes + head.bitmap_bytes;
-    if (head.page_shift < kPageShift || head.page_shift > kMaxBlockShift ||
-        head.bitmap_bytes % kWordBytes != 0 || record_bytes > left_ - at) {
-      return {at, Errc::kBadRecord};
-    }
-    if (record_bytes > window.size() - at) break;  // cut by the window
-
-    const unsigned order = head.page_shift - kPageShift;
-    if (head.bitmap_bytes == 0) writer.append({head.start, std::uint64_t{1} << order});
-    Pfn first = head.start;
-    for (std::size_t i = kWordBytes; i < record_bytes; i += kWordBytes) {
-      read_word(load_le<std::uint64_t>(window.data() + at + i), first, order, writer);
-      first += kWordBits << order;
-    }
-    at += record_bytes;
-  }
-  return {at};
-}
-
-Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window,
-                                         std::vector<PageRange>& out) {
+Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window, PageRanges& out) {
   assert(window.size() <= left_);
   std::size_t header_bytes = 0;
   if (!command_.has_value()) {
@@ -276,8 +277,7 @@ Decoder::Step PageBitmapDecoder::payload(std::span<const std::byte> window,
   return step;
 }
 
-std::optional<Errc> PageBitmapDecoder::buffer(const GuestBuffer& /*buffer*/,
-                                              std::vector<PageRange>& /*out*/) {
+std::optional<Errc> PageBitmapDecoder::buffer(const GuestBuffer& /*buffer*/, PageRanges& /*out*/) {
   return Errc::kUnexpectedWritable;
 }
 

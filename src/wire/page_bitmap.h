@@ -18,6 +18,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
 #include "wire/decoder.h"
@@ -61,13 +62,12 @@ class VBALLOON_EXPORT PageBitmapEncoder {
 class VBALLOON_EXPORT PageBitmapDecoder final : public Decoder {
  public:
   std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
-  Step payload(std::span<const std::byte> window, std::vector<PageRange>& out) override;
-  std::optional<Errc> buffer(const GuestBuffer& buffer, std::vector<PageRange>& out) override;
+  Step payload(std::span<const std::byte> window, PageRanges& out) override;
+  std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
   std::optional<Errc> end() override;
 
  private:
   std::optional<Errc> read_header(std::uint64_t header);
-  Step read_records(std::span<const std::byte> window, std::vector<PageRange>& out) const;
 
   std::uint64_t left_ = 0;                // readable bytes not consumed yet
   std::optional<BitmapCommand> command_;  // unset until the header was read

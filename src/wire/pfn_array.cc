@@ -5,6 +5,7 @@
 #include <cassert>
 #include <limits>
 
+#include "base/page_ranges.h"
 #include "wire/little_endian.h"
 #include "wire/range_writer.h"
 
@@ -48,7 +49,7 @@ bool PfnArrayEncoder::append(Pfn pfn) {
   return true;
 }
 
-std::size_t decode_pfns(std::span<const std::byte> window, std::vector<PageRange>& out) {
+std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out) {
   const std::size_t entries = window.size() / kPfnEntryBytes;
   if (entries == 0) return 0;
 
@@ -90,16 +91,14 @@ std::optional<Errc> PfnArrayDecoder::begin(std::uint64_t readable_bytes,
   return std::nullopt;
 }
 
-Decoder::Step PfnArrayDecoder::payload(std::span<const std::byte> window,
-                                       std::vector<PageRange>& out) {
+Decoder::Step PfnArrayDecoder::payload(std::span<const std::byte> window, PageRanges& out) {
   assert(window.size() <= left_);
   const std::size_t consumed = decode_pfns(window, out);
   left_ -= consumed;
   return {consumed};
 }
 
-std::optional<Errc> PfnArrayDecoder::buffer(const GuestBuffer& /*buffer*/,
-                                            std::vector<PageRange>& /*out*/) {
+std::optional<Errc> PfnArrayDecoder::buffer(const GuestBuffer& /*buffer*/, PageRanges& /*out*/) {
   return Errc::kUnexpectedWritable;
 }
 

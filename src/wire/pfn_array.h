@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
 #include "wire/decoder.h"
@@ -39,13 +40,13 @@ class VBALLOON_EXPORT PfnArrayEncoder {
 
 // Appends the pages that the whole entries of `window` name; returns the bytes of those. For the
 // formats that carry such an array within something else.
-std::size_t decode_pfns(std::span<const std::byte> window, std::vector<PageRange>& out);
+std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out);
 
 class VBALLOON_EXPORT PfnArrayDecoder final : public Decoder {
  public:
   std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
-  Step payload(std::span<const std::byte> window, std::vector<PageRange>& out) override;
-  std::optional<Errc> buffer(const GuestBuffer& buffer, std::vector<PageRange>& out) override;
+  Step payload(std::span<const std::byte> window, PageRanges& out) override;
+  std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
   std::optional<Errc> end() override;
 
  private:

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/page_range.h"
 
 namespace vballoon {
@@ -19,7 +20,7 @@ class RangeWriter {
  public:
   static constexpr std::size_t kBlock = 512;
 
-  explicit RangeWriter(std::vector<PageRange>& out) : out_(out), begin_(out.size()) {
+  explicit RangeWriter(PageRanges& out) : out_(out), begin_(out.size()) {
     next_ = limit_ = out.data() + begin_;
   }
   RangeWriter(const RangeWriter&) = delete;
@@ -56,7 +57,7 @@ class RangeWriter {
     limit_ = out_.data() + out_.size();
   }
 
-  std::vector<PageRange>& out_;
+  PageRanges& out_;
   std::size_t begin_;  // ranges before it are not ours
   PageRange* next_;
   PageRange* limit_;

@@ -8,6 +8,8 @@
 
 #include <set>
 
+#include "base/page_ranges.h"
+
 namespace vballoon {
 namespace {
 
@@ -15,7 +17,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 TEST(PageBatchTest, DescendingNeighboursBecomeOneRange) {
-  std::vector<PageRange> ranges{{7, 1}, {6, 1}, {5, 1}};
+  PageRanges ranges{{7, 1}, {6, 1}, {5, 1}};
 
   EXPECT_EQ(sort_and_merge(ranges), 0u);
 
@@ -23,7 +25,7 @@ TEST(PageBatchTest, DescendingNeighboursBecomeOneRange) {
 }
 
 TEST(PageBatchTest, ScatteredRangesAreSortedAndStayApart) {
-  std::vector<PageRange> ranges{{9, 1}, {1, 2}, {5, 1}};
+  PageRanges ranges{{9, 1}, {1, 2}, {5, 1}};
 
   EXPECT_EQ(sort_and_merge(ranges), 0u);
 
@@ -31,7 +33,7 @@ TEST(PageBatchTest, ScatteredRangesAreSortedAndStayApart) {
 }
 
 TEST(PageBatchTest, OverlappingPagesAreCountedAndKeptOnce) {
-  std::vector<PageRange> ranges{{0, 10}, {2, 3}, {8, 4}};
+  PageRanges ranges{{0, 10}, {2, 3}, {8, 4}};
 
   EXPECT_EQ(sort_and_merge(ranges), 5u);
 
@@ -39,7 +41,7 @@ TEST(PageBatchTest, OverlappingPagesAreCountedAndKeptOnce) {
 }
 
 TEST(PageBatchTest, NothingStaysNothing) {
-  std::vector<PageRange> ranges;
+  PageRanges ranges;
 
   EXPECT_EQ(sort_and_merge(ranges), 0u);
 
@@ -47,7 +49,7 @@ TEST(PageBatchTest, NothingStaysNothing) {
 }
 
 RC_GTEST_PROP(PageBatchProperty, NamesTheSamePagesAndCountsTheRepeated, ()) {
-  std::vector<PageRange> ranges;
+  PageRanges ranges;
   std::set<Pfn> model;
   std::uint64_t named = 0;
   const int count = *rc::gen::inRange(1, 30);

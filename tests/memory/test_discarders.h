@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "vballoon/discarder.h"
 #include "vballoon/guest_memory.h"
 
@@ -60,8 +61,8 @@ class RecordingDiscarder final : public Discarder {
   }
 
   // The same as guest pages.
-  [[nodiscard]] std::vector<PageRange> pages() const {
-    std::vector<PageRange> pages;
+  [[nodiscard]] PageRanges pages() const {
+    PageRanges pages;
     for (const HostRun& run : runs()) pages.push_back(guest_pages(run));
     return pages;
   }

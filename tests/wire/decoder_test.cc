@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/page_ranges.h"
 #include "wire/format_traits.h"
 
 namespace vballoon::wire_test {
@@ -24,10 +25,10 @@ std::vector<std::byte> window_of_long_records(std::uint64_t pattern, unsigned pa
 }
 
 // Gives the header alone first, so that the second window holds nothing but records.
-std::vector<PageRange> decode_records(const std::vector<std::byte>& data) {
+PageRanges decode_records(const std::vector<std::byte>& data) {
   const WireMessage message = bitmap_message(BitmapCommand::kRecords, data);
   PageBitmapDecoder decoder;
-  std::vector<PageRange> ranges;
+  PageRanges ranges;
   ranges.reserve(kMaxRangesPerWindow);
   const PageRange* const storage = ranges.data();
   const std::span<const std::byte> payload(message.payload);

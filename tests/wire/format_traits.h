@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/page_batch.h"
+#include "base/page_ranges.h"
 #include "base/page_set.h"
 #include "wire/chunk.h"
 #include "wire/dialect.h"
@@ -31,7 +32,7 @@ struct WireMessage {
 
 // What the host made of messages.
 struct Decoded {
-  std::vector<PageRange> ranges = {};
+  PageRanges ranges = {};
   std::vector<Errc> errors = {};
   std::size_t most_ranges_per_window = 0;
 };
@@ -108,8 +109,8 @@ inline WireMessage bitmap_message(BitmapCommand command, const std::vector<std::
   return {header + data};
 }
 
-inline std::vector<PageRange> as_ranges(std::span<const Pfn> pages) {
-  std::vector<PageRange> ranges;
+inline PageRanges as_ranges(std::span<const Pfn> pages) {
+  PageRanges ranges;
   for (Pfn page : pages) ranges.push_back({page, 1});
   sort_and_merge(ranges);
   return ranges;

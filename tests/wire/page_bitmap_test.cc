@@ -9,6 +9,7 @@
 #include <array>
 #include <random>
 
+#include "base/page_ranges.h"
 #include "wire/format_traits.h"
 
 namespace vballoon::wire_test {
@@ -62,7 +63,7 @@ std::vector<Errc> errors_of_all_cuts(const std::vector<std::byte>& whole) {
 // Random well-formed records, and what they mean read bit by bit.
 struct RandomRecords {
   std::vector<std::byte> data = {};
-  std::vector<PageRange> pages = {};
+  PageRanges pages = {};
 
   RandomRecords(std::uint64_t seed, std::size_t bytes) {
     std::mt19937_64 random(seed);
@@ -321,7 +322,7 @@ TEST(PageBitmapDecoderTest, MessageThatIsGivenUpWithinItsHeaderFailsAtItsEnd) {
 TEST(PageBitmapDecoderTest, MessageThatIsGivenUpWithinItsRecordsFailsAtItsEnd) {
   const WireMessage message = bitmap_message(BitmapCommand::kRecords, words({head(7, 12, 8), 1}));
   PageBitmapDecoder decoder;
-  std::vector<PageRange> ranges;
+  PageRanges ranges;
   ASSERT_EQ(decoder.begin(message.payload.size(), 0), std::nullopt);
   ASSERT_EQ(decoder.payload(std::span(message.payload).first(16), ranges).consumed, 8u);
 
@@ -332,7 +333,7 @@ TEST(PageBitmapDecoderTest, MessageThatIsGivenUpWithinItsRecordsFailsAtItsEnd) {
 RC_GTEST_PROP(PageBitmapProperty, RecordsCutAnywhereGiveAPrefix, ()) {
   std::vector<std::byte> data =
       words({head(7, 12, 0), head(64, 12, 16), 5, 5, head(256, 18, 8), 3});
-  const std::vector<PageRange> all =
+  const PageRanges all =
       decode(Codec::kPageBitmap, bitmap_message(BitmapCommand::kRecords, data)).ranges;
   data.resize(*rc::gen::inRange<std::size_t>(0, 6) * 8);
 
@@ -346,7 +347,7 @@ RC_GTEST_PROP(PageBitmapProperty, RecordsCutAnywhereGiveAPrefix, ()) {
 RC_GTEST_PROP(PageBitmapProperty, AnyWordsNameTheirBits, (std::uint64_t a, std::uint64_t b)) {
   const auto shift = *rc::gen::inRange(12u, 16u);
   const std::uint64_t block = std::uint64_t{1} << (shift - 12);
-  std::vector<PageRange> expected;
+  PageRanges expected;
   for (std::uint64_t i = 0; i < 128; ++i) {
     const std::uint64_t word = i < 64 ? a : b;
     if ((word >> (i % 64) & 1) != 0) expected.push_back({1000 + i * block, block});

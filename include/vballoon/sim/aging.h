@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
-#include <vector>
 
 #include "vballoon/export.h"
 #include "vballoon/sim/page_allocator.h"
@@ -16,8 +15,8 @@ namespace vballoon::sim {
 enum class GuestAge : std::uint8_t {
   kIdle,        // fresh: free memory in the largest blocks
   kFragmented,  // every other page is taken, as usemem --punch-holes leaves it
-  kAged,        // a seeded random mix of orders and lifetimes; at least 40 % of the free memory
-                // lies in blocks below order 4
+  kAged,        // a seeded random mix of orders and lifetimes; from 64 MiB up, half of the memory
+                // is free (at most 1/64 more) and 40 % or more of that in blocks below order 4
 };
 
 // "idle", "fragmented", "aged"; and back.

@@ -22,8 +22,8 @@
 
 namespace vballoon::sim {
 
-// The order of page numbers in a PFN array: as allocated (Linux of 2016), or the last page first
-// (Linux since 2018).
+// The order in which the pages of a PFN array stand in it and enter the balloon: as allocated
+// (Linux of 2016), or the last page first (Linux since 2018). They leave it the newest first.
 enum class PfnOrder : std::uint8_t { kAllocation, kReversed };
 
 struct DriverOptions {

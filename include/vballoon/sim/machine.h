@@ -23,7 +23,7 @@ enum class NotifyMode : std::uint8_t {
 };
 
 struct MachineOptions {
-  // The machine sets notify_queue, notify_config, and the driver's dialect.
+  // The machine sets notify_queue, notify_config, and the driver's dialect and clock.
   BalloonOptions device = {};
   DriverOptions driver = {};
   NotifyMode notify = NotifyMode::kEventfd;

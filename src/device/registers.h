@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// What a driver reads and writes of a balloon device: features, status, configuration space.
+//
+// Rules only, after virtio 1.3, sections 2.1, 3.1.1 and 5.5.4; whoever holds the registers orders
+// the accesses. What is wrong is answered as an Errc and changes nothing.
+#ifndef VBALLOON_SRC_DEVICE_REGISTERS_H_
+#define VBALLOON_SRC_DEVICE_REGISTERS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "vballoon/error.h"
+#include "vballoon/features.h"
+
+namespace vballoon {
+
+class Registers {
+ public:
+  explicit Registers(Features offered) : offered_(offered) {}
+
+  [[nodiscard]] Features offered() const { return offered_; }
+  [[nodiscard]] Features negotiated() const { return negotiated_; }  // since FEATURES_OK
+  void write_features(Features accepted);
+
+  [[nodiscard]] std::uint8_t status() const { return status_; }
+  // Sets bits; requires that there are any, as 0 is a reset.
+  [[nodiscard]] std::optional<Errc> write_status(std::uint8_t wanted);
+  void require_reset();
+  // Target and actual stay.
+  void reset();
+
+  // Queues may be set up; queues are served.
+  [[nodiscard]] bool in_set_up() const;
+  [[nodiscard]] bool running() const;
+
+  void read_config(std::uint64_t offset, std::span<std::byte> out) const;
+  [[nodiscard]] std::optional<Errc> write_config(std::uint64_t offset,
+                                                 std::span<const std::byte> in);
+
+  [[nodiscard]] std::uint32_t num_pages() const;
+  void set_num_pages(std::uint32_t pages);
+  [[nodiscard]] std::uint32_t actual() const;
+
+ private:
+  static constexpr std::size_t kConfigBytes = 8;
+
+  const Features offered_;
+  Features accepted_;  // written by the driver
+  Features negotiated_;
+  std::uint8_t status_ = 0;
+  std::array<std::byte, kConfigBytes> config_{};  // as the driver sees it
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_REGISTERS_H_

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+// A balloon device with a guest around it: memory with a hole, rings, and register accesses, all
+// driven by the test itself. The discarder only writes down what it is asked, unless another one
+// is given.
+#ifndef VBALLOON_TESTS_DEVICE_DEVICE_FIXTURE_H_
+#define VBALLOON_TESTS_DEVICE_DEVICE_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/page_ranges.h"
+#include "device/test_messages.h"
+#include "memory/test_discarders.h"
+#include "ring/driver_queue.h"
+#include "ring/raw_ring.h"
+#include "vballoon/balloon_device.h"
+
+namespace vballoon::testing {
+
+// Pages [0, 0x400) and [0x800, 0xC00) exist. The rings and the payloads lie in the upper half of
+// the second region.
+inline constexpr std::uint64_t kLowPages = 0x400;
+inline constexpr Pfn kHole = 0x400;
+inline constexpr Pfn kHigh = 0x800;
+inline constexpr Pfn kPastEnd = 0xC00;
+inline constexpr std::uint64_t kRings = 0xA00 * kPageSize;
+inline constexpr std::uint64_t kRingStride = 0x20 * kPageSize;
+inline constexpr std::uint64_t kPayloads = 0xB00 * kPageSize;
+inline constexpr std::uint64_t kPayloadsEnd = kPastEnd * kPageSize;
+
+inline std::shared_ptr<const GuestMemory> memory_with_hole() {
+  return GuestMemory::allocate(std::vector<RegionLayout>{{0, kLowPages * kPageSize},
+                                                         {kHigh * kPageSize, 0x400 * kPageSize}})
+      .value();
+}
+
+struct Setup {
+  BalloonOptions device = {};                       // notify_* and log are the rig's own
+  std::optional<Features> accepted = std::nullopt;  // unset: all that is offered
+  std::uint16_t queue_size = 64;
+  std::shared_ptr<const GuestMemory> memory = memory_with_hole();
+  std::unique_ptr<Discarder> discarder = nullptr;  // unset: recorded()
+};
+
+// What a driver accepts that goes without one feature.
+inline Features everything_but(Feature feature) {
+  return Features(BalloonOptions{}.features).with(Feature::kVersion1).without(feature);
+}
+inline BalloonOptions speaking(Dialect dialect) { return {.dialect = dialect}; }
+
+// The name of a parameter in a test's name.
+inline std::string dialect_name(const ::testing::TestParamInfo<Dialect>& info) {
+  switch (info.param) {
+    case Dialect::kStandard:
+      return "Standard";
+    case Dialect::kPageBitmap:
+      return "PageBitmap";
+    case Dialect::kScatterGather:
+      return "ScatterGather";
+  }
+  return "Unknown";
+}
+
+class Rig {
+ public:
+  explicit Rig(Setup setup = {}) : setup_(std::move(setup)), memory_(setup_.memory) {
+    if (setup_.discarder == nullptr) {
+      auto recording = std::make_unique<RecordingDiscarder>();
+      recorded_ = recording.get();
+      setup_.discarder = std::move(recording);
+    }
+    BalloonOptions options = setup_.device;
+    options.notify_queue = [this](std::uint16_t queue) {
+      ++interrupts_.at(queue);
+      if (on_interrupt) on_interrupt();
+    };
+    options.notify_config = [this] {
+      ++config_interrupts_;
+      if (on_config_interrupt) on_config_interrupt();
+    };
+    options.log = [this](LogLevel, std::string_view line) {
+      log_.emplace_back(line);
+      if (on_log) on_log();
+    };
+    device_ = BalloonDevice::create(memory_, std::move(setup_.discarder), options).value();
+  }
+
+  BalloonDevice& device() { return *device_; }
+  const GuestMemory& memory() const { return *memory_; }
+  const std::shared_ptr<const GuestMemory>& shared_memory() const { return memory_; }
+  // Requires that the setup gave no discarder.
+  RecordingDiscarder& recorded() { return *recorded_; }
+  DriverQueue& queue(std::uint16_t index) { return *queues_.at(index); }
+  // The same rings by hand, for a driver that knows no rules.
+  RawRing raw(std::uint16_t index) const { return {memory_, ring_config(index)}; }
+
+  // ---- registers ------------------------------------------------------------------------------
+
+  // What a driver does up to FEATURES_OK.
+  Rig& negotiate() {
+    device_->write_status(kStatusAcknowledge);
+    device_->write_status(kStatusAcknowledge | kStatusDriver);
+    device_->write_features(setup_.accepted.value_or(device_->offered_features()));
+    device_->write_status(kNegotiated);
+    return *this;
+  }
+  QueueConfig ring_config(std::uint16_t index) const {
+    QueueConfig config = lay_out_ring(setup_.queue_size, kRings + index * kRingStride).config;
+    const Features accepted = setup_.accepted.value_or(device_->offered_features());
+    config.event_index = accepted.has(Feature::kEventIdx);
+    config.indirect = accepted.has(Feature::kIndirectDesc);
+    return config;
+  }
+  Rig& set_queues() {
+    for (const std::uint16_t index : {kInflateQueue, kDeflateQueue}) {
+      queues_.at(index) = DriverQueue::create(memory_, ring_config(index)).value();
+      if (!device_->set_queue(index, ring_config(index))) throw std::runtime_error("set_queue");
+    }
+    return *this;
+  }
+  // All of it, so that queues are served.
+  Rig& start() {
+    negotiate().set_queues();
+    device_->write_status(kRunning);
+    return *this;
+  }
+  void reset() { device_->write_status(0); }
+
+  std::uint32_t config32(std::uint64_t offset) const {
+    std::array<std::byte, 4> bytes{};
+    device_->read_config(offset, bytes);
+    return std::to_integer<std::uint32_t>(bytes[0]) |
+           std::to_integer<std::uint32_t>(bytes[1]) << 8 |
+           std::to_integer<std::uint32_t>(bytes[2]) << 16 |
+           std::to_integer<std::uint32_t>(bytes[3]) << 24;
+  }
+  void write_config32(std::uint64_t offset, std::uint32_t value) {
+    device_->write_config(offset, le32({value}));
+  }
+
+  // ---- messages -------------------------------------------------------------------------------
+
+  // Puts bytes where the payloads lie; what stands there is overwritten after 1 MiB of others.
+  GuestBuffer place(std::span<const std::byte> bytes) {
+    if (bytes.size() > kPayloadsEnd - next_payload_) next_payload_ = kPayloads;
+    if (bytes.size() > kPayloadsEnd - next_payload_) throw std::length_error("payload");
+    const GuestBuffer buffer{next_payload_, static_cast<std::uint32_t>(bytes.size())};
+    if (!memory_->write(buffer.address, bytes)) throw std::out_of_range("payload");
+    next_payload_ += (bytes.size() + 63) / 64 * 64;
+    return buffer;
+  }
+  // Makes one chain available.
+  void send(std::uint16_t index, const Message& message) {
+    std::vector<GuestBuffer> readable;
+    for (const auto& piece : message.pieces) readable.push_back(place(piece));
+    if (!queue(index).add(readable, message.writable, 0)) throw std::length_error("ring is full");
+    (void)queue(index).publish();
+  }
+  void serve(std::uint16_t index) {
+    while (device_->process(index)) {
+    }
+  }
+  void inflate(const Message& message) {
+    send(kInflateQueue, message);
+    serve(kInflateQueue);
+  }
+  void deflate(const Message& message) {
+    send(kDeflateQueue, message);
+    serve(kDeflateQueue);
+  }
+  void inflate(std::initializer_list<std::uint32_t> pfns) { inflate(pfn_message(pfns)); }
+  void deflate(std::initializer_list<std::uint32_t> pfns) { deflate(pfn_message(pfns)); }
+
+  // The used lengths of the buffers that came back since the last call.
+  std::vector<std::uint32_t> completed(std::uint16_t index) {
+    std::vector<std::uint32_t> lengths;
+    while (const auto used = queue(index).take_used()) lengths.push_back(used->written);
+    return lengths;
+  }
+
+  // ---- what came of it ------------------------------------------------------------------------
+
+  PageRanges discarded() { return recorded_->pages(); }
+  std::byte* host(Pfn pfn) const { return memory_->host(pfn << kPageShift, kPageSize); }
+  std::uint64_t errors(Errc code) const { return device_->metrics().count(code); }
+  // The only things that are counted as wrong.
+  std::vector<std::pair<Errc, std::uint64_t>> all_errors() const {
+    std::vector<std::pair<Errc, std::uint64_t>> all;
+    const BalloonMetrics metrics = device_->metrics();
+    for (std::size_t i = 0; i < kErrcCount; ++i) {
+      if (metrics.errors[i] != 0) all.emplace_back(static_cast<Errc>(i), metrics.errors[i]);
+    }
+    return all;
+  }
+  int interrupts(std::uint16_t index) const { return interrupts_.at(index); }
+  int config_interrupts() const { return config_interrupts_; }
+  const std::vector<std::string>& log() const { return log_; }
+
+  static constexpr std::uint8_t kNegotiated =
+      kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk;
+  static constexpr std::uint8_t kRunning = kNegotiated | kStatusDriverOk;
+
+  // Called from within the notifications and the log; to be set before start().
+  std::function<void()> on_interrupt;
+  std::function<void()> on_config_interrupt;
+  std::function<void()> on_log;
+
+ private:
+  Setup setup_;
+  std::shared_ptr<const GuestMemory> memory_;
+  RecordingDiscarder* recorded_ = nullptr;
+  std::array<std::atomic<int>, 2> interrupts_{};
+  std::atomic<int> config_interrupts_{0};
+  std::vector<std::string> log_;
+  std::unique_ptr<BalloonDevice> device_;
+  std::array<std::unique_ptr<DriverQueue>, 2> queues_;
+  std::uint64_t next_payload_ = kPayloads;
+};
+
+// Whether what came in and what became of it add up.
+inline ::testing::AssertionResult balanced(const BalloonMetrics& m) {
+  const std::uint64_t sum = m.freed_bytes + m.owed_bytes + m.forgone_bytes + m.cancelled_bytes;
+  if (m.inflated_bytes == sum) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure()
+         << "inflated " << m.inflated_bytes << " but freed " << m.freed_bytes << ", owed "
+         << m.owed_bytes << ", forgone " << m.forgone_bytes << ", cancelled " << m.cancelled_bytes;
+}
+
+}  // namespace vballoon::testing
+
+namespace vballoon {
+
+// For the messages of failed tests.
+inline void PrintTo(const PageRange& range, std::ostream* out) {
+  *out << "[" << range.first << ", +" << range.count << ")";
+}
+inline void PrintTo(Errc code, std::ostream* out) { *out << to_string(code); }
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_TESTS_DEVICE_DEVICE_FIXTURE_H_

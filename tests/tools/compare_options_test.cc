@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#include "compare_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace vballoon::tool {
+namespace {
+
+using ::testing::ElementsAre;
+
+TEST(CompareOptionsTest, RowIsNamedByModeAndHost) {
+  EXPECT_EQ(row_name({Dialect::kPageBitmap, DiscardStrategy::kMerged}), "bitmap/merged");
+}
+
+TEST(CompareOptionsTest, BaselineComesBeforeEveryModeWithTheStrategyAskedFor) {
+  CompareOptions options;
+  options.modes = {Dialect::kScatterGather, Dialect::kStandard};
+  options.host = DiscardStrategy::kMerged;
+
+  EXPECT_THAT(rows_of(options),
+              ElementsAre(RowSpec{Dialect::kStandard, DiscardStrategy::kPerPage},
+                          RowSpec{Dialect::kScatterGather, DiscardStrategy::kMerged},
+                          RowSpec{Dialect::kStandard, DiscardStrategy::kMerged}));
+}
+
+TEST(CompareOptionsTest, RowAppearsOnce) {
+  CompareOptions options;
+  options.modes = {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kPageBitmap};
+  options.host = DiscardStrategy::kPerPage;
+
+  EXPECT_THAT(rows_of(options),
+              ElementsAre(RowSpec{Dialect::kStandard, DiscardStrategy::kPerPage},
+                          RowSpec{Dialect::kPageBitmap, DiscardStrategy::kPerPage}));
+}
+
+TEST(CompareOptionsTest, ValuesAreCalledAsOnTheCommandLine) {
+  EXPECT_EQ(to_string(Backing::kAnonymous), "anonymous");
+  EXPECT_EQ(to_string(Backing::kMemfd), "memfd");
+  EXPECT_EQ(to_string(Backing::kHugetlb), "hugetlb");
+  EXPECT_EQ(to_string(ThpMode::kOn), "on");
+  EXPECT_EQ(to_string(ThpMode::kOff), "off");
+  EXPECT_EQ(to_string(sim::NotifyMode::kEventfd), "eventfd");
+  EXPECT_EQ(to_string(sim::NotifyMode::kDirect), "direct");
+  EXPECT_EQ(to_string(sim::PfnOrder::kReversed), "reversed");
+  EXPECT_EQ(to_string(sim::PfnOrder::kAllocation), "allocation");
+}
+
+}  // namespace
+}  // namespace vballoon::tool

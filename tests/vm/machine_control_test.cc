@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// A machine that is looked at and told new targets from another thread while it works.
+#include <atomic>
+#include <thread>
+
+#include "memory/test_discarders.h"
+#include "vm/machine_fixture.h"
+
+namespace vballoon {
+namespace {
+
+using sim::NotifyMode;
+using ::vballoon::testing::BlockingDiscarder;
+using ::vballoon::testing::MachineRig;
+
+class MachineControlThreadsTest : public ::testing::TestWithParam<Dialect> {
+ protected:
+  // Runs `work` over and over on another thread while `resizes` runs on this one.
+  template <typename Work, typename Resizes>
+  void meanwhile(Work work, Resizes resizes) {
+    std::atomic<bool> done{false};
+    std::thread other([&] {
+      while (!done) work();
+    });
+    resizes();
+    done = true;
+    other.join();
+  }
+
+  MachineRig rig_{GetParam(), NotifyMode::kEventfd};
+};
+
+INSTANTIATE_TEST_SUITE_P(Dialects, MachineControlThreadsTest, testing::dialects(),
+                         [](const auto& param) {
+                           return std::string(dialect_row(param.param).name);
+                         });
+
+TEST_P(MachineControlThreadsTest, MetricsReadMeanwhileAlwaysAddUp) {
+  rig_.start();
+  std::atomic<bool> adds_up{true};
+
+  meanwhile(
+      [&] {
+        const BalloonMetrics m = rig_.machine->device().metrics();
+        const bool sum =
+            m.inflated_bytes == m.freed_bytes + m.owed_bytes + m.forgone_bytes + m.cancelled_bytes;
+        if (!sum) adds_up = false;
+      },
+      [&] {
+        rig_.resize(6000);
+        rig_.resize(100);
+        rig_.resize(3000);
+      });
+
+  EXPECT_TRUE(adds_up);
+}
+
+TEST_P(MachineControlThreadsTest, TargetsSetMeanwhileLeaveTheTwoSidesInAgreement) {
+  rig_.start();
+  std::atomic<std::uint64_t> target{0};
+
+  meanwhile([&] { (void)rig_.machine->device().set_target_pages((target += 617) % 8000); },
+            [&] {
+              rig_.resize(6000);
+              rig_.resize(100);
+              rig_.resize(3000);
+            });
+  rig_.resize(2000);
+
+  EXPECT_EQ(rig_.machine->device().ballooned_pages(), 2000u);
+  EXPECT_EQ(rig_.machine->driver().ballooned_pages(), 2000u);
+  EXPECT_EQ(rig_.resident_balloon_pages(), 0u);
+}
+
+TEST_P(MachineControlThreadsTest, TargetThatFallsWhileTheKernelIsAtWorkIsFollowed) {
+  auto blocking = std::make_unique<BlockingDiscarder>(make_kernel_discarder());
+  BlockingDiscarder& discarder = *blocking;
+  rig_.start(std::move(blocking));
+  discarder.block();
+  std::thread control([&] {
+    discarder.wait_until_blocked();
+    (void)rig_.machine->device().set_target_pages(10);
+    discarder.release();
+  });
+
+  rig_.resize(5000);
+  control.join();
+
+  EXPECT_EQ(rig_.machine->driver().ballooned_pages(), 10u);
+  EXPECT_EQ(rig_.machine->device().actual_pages(), 10u);
+}
+
+TEST_P(MachineControlThreadsTest, MachineThatIsStoppedInTheMiddleOfAMessageCanBeDestroyed) {
+  rig_.start();
+  int asked = 0;
+  rig_.resize(5000, [&] { return ++asked < 2; });
+
+  rig_.machine.reset();
+
+  SUCCEED();  // the sanitizers look for what was left behind
+}
+
+}  // namespace
+}  // namespace vballoon
