@@ -16,7 +16,7 @@ namespace {
 // 1024 to the power of what the unit stands for, or 0 for a word that is none.
 double factor_of(std::string unit) {
   for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (unit.empty() || unit == "b") return 1;
+  if (unit.empty() || unit == "b" || unit == "bytes") return 1;
   constexpr std::string_view kPrefixes = "kmgt";
   const std::size_t power = kPrefixes.find(unit.front());
   const std::string_view rest = std::string_view(unit).substr(1);

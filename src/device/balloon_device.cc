@@ -99,6 +99,8 @@ struct BalloonDevice::Impl {
   MessageReader reader;
   DiscardReport report;
   std::chrono::nanoseconds lap_start{0};
+  std::uint64_t turn_messages = 0;     // of this turn: a message can be one descriptor, and a
+  std::uint64_t turn_queue_bytes = 0;  // lock for each would cost more than the rest of it
 
   mutable std::mutex state_lock;
   GuestErrorLog log;
@@ -153,6 +155,10 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index) {
   turn.notify_queue = queue.publish();
   turn.more = queue.enable_kicks();
   const std::lock_guard guard(state_lock);
+  const bool inflates = row(index).role == QueueRole::kInflate;
+  (inflates ? metrics.inflate_messages : metrics.deflate_messages) +=
+      std::exchange(turn_messages, 0);
+  metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
   metrics.stages.decode += lap();
   metrics.notifications += turn.notify_queue ? 1 : 0;
   return turn;
@@ -188,10 +194,9 @@ void BalloonDevice::Impl::take_message(const QueueRow& queue, DescriptorChain& c
     return resets_waiting == 0;
   };
   reader.read(queue.codec, chain, make_room, [&](Errc code) { count(code); });
-  const std::lock_guard guard(state_lock);
-  metrics.queue_bytes += chain.readable_bytes() +
-                         kDescriptorBytes * (chain.readable().size() + chain.writable().size());
-  ++(queue.role == QueueRole::kInflate ? metrics.inflate_messages : metrics.deflate_messages);
+  ++turn_messages;
+  turn_queue_bytes += chain.readable_bytes() +
+                      kDescriptorBytes * (chain.readable().size() + chain.writable().size());
 }
 
 // Does what the batch asks for and empties it.

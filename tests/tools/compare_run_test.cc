@@ -24,7 +24,8 @@ constexpr std::uint64_t kInflated = 16 * kMiB;
 // Every row is verified, and the bytes of its balloon are accounted for.
 MATCHER(IsSound, "is done, with all rows verified and all bytes accounted for") {
   if (arg.exit_code != kExitDone) return false;
-  for (const Json& result : arg.document()["results"]) {
+  const Json document = arg.document();  // a temporary would be gone within the loop
+  for (const Json& result : document["results"]) {
     const Json& inflate = result["inflate"];
     const auto bytes = [&](const char* name) {
       return inflate[name].template get<std::uint64_t>();
