@@ -216,7 +216,10 @@ class BusyDeviceThreadsTest : public ::testing::Test {
   template <typename Action>
   void keep_doing(Action action) {
     threads_.emplace_back([this, action]() mutable {
-      while (!stop_) action();
+      while (!stop_) {
+        action();
+        std::this_thread::yield();  // there may be fewer processors than threads
+      }
     });
   }
   void keep_serving() {
@@ -266,7 +269,7 @@ TEST_F(BusyDeviceThreadsTest, RegistersOfEveryKindAreUsedWhileMessagesGoByAndAll
     rig_.device().write_features(Features(actual));
   });
 
-  times(300, [this](std::uint32_t) {
+  times(100, [this](std::uint32_t) {
     exchange(kInflateQueue, {5, 6, 5, 0xFFFF});
     exchange(kDeflateQueue, {5, 6, 7});
   });
@@ -274,7 +277,7 @@ TEST_F(BusyDeviceThreadsTest, RegistersOfEveryKindAreUsedWhileMessagesGoByAndAll
 
   EXPECT_EQ(unbalanced, 0);
   EXPECT_EQ(rig_.device().ballooned_pages(), 0u);
-  EXPECT_EQ(rig_.device().metrics().inflated_bytes, 600 * kPageSize);
+  EXPECT_EQ(rig_.device().metrics().inflated_bytes, 200 * kPageSize);
 }
 
 TEST_F(BusyDeviceThreadsTest, DeviceIsResetAndStartedAgainWhileItIsServed) {
@@ -304,7 +307,7 @@ TEST_F(BusyDeviceThreadsTest, PfnsThatChangeAtAnyTimeAreTakenAsOneOfTheTwoAndNot
     (void)rig_.memory().write(kPayloads, fives);
   });
 
-  times(300, [this, &payload](std::uint32_t) {
+  times(100, [this, &payload](std::uint32_t) {
     (void)rig_.queue(kInflateQueue).add(std::span(&payload, 1), {}, 0);
     (void)rig_.queue(kInflateQueue).publish();
     rig_.serve(kInflateQueue);
@@ -312,7 +315,7 @@ TEST_F(BusyDeviceThreadsTest, PfnsThatChangeAtAnyTimeAreTakenAsOneOfTheTwoAndNot
   });
   finish();
 
-  EXPECT_EQ(rig_.device().metrics().inflate_messages, 300u);
+  EXPECT_EQ(rig_.device().metrics().inflate_messages, 100u);
   EXPECT_THAT(rig_.discarded(), Each(AnyOf(PageRange{5, 1}, PageRange{0x205, 1})));
   EXPECT_TRUE(balanced(rig_.device().metrics()));
 }
