@@ -16,9 +16,8 @@ std::uint32_t load_le32(const std::byte* in) {
 
 }  // namespace
 
-void Registers::write_features(Features accepted) {
-  if ((status_ & kStatusFeaturesOk) == 0) accepted_ = accepted;
-}
+// Looked at when FEATURES_OK is set, so that what is written later changes nothing.
+void Registers::write_features(Features accepted) { accepted_ = accepted; }
 
 std::optional<Errc> Registers::write_status(std::uint8_t wanted) {
   // Only the device sets NEEDS_RESET, and a driver that writes back what it read keeps it.

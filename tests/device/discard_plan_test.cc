@@ -109,6 +109,19 @@ TEST_F(DiscardPlanTest, HugestRangeOfAllIsClippedToGuestMemory) {
   EXPECT_THAT(page_runs(), ElementsAre(PageRange{0, kHole}, PageRange{kHigh, 0x400}));
 }
 
+TEST(DiscardPlanRoomTest, BatchOfAsManyRangesAsThereIsRoomForMayCrossAllRegions) {
+  const auto memory = borrow_memory({{0, kTwoMib, kPageSize},
+                                     {2 * kTwoMib, kTwoMib, kPageSize},
+                                     {4 * kTwoMib, kTwoMib, kPageSize}});
+  Ledger ledger(memory->page_count());
+  DiscardPlan plan(*memory, ledger, 2);
+  const std::vector<PageRange> batch{{0, 1}, {2, 6 * kPagesPerHugePage}};
+
+  plan.inflate(batch, true);
+
+  EXPECT_EQ(plan.page_runs().size(), 4u);
+}
+
 TEST_F(DiscardPlanTest, PagesOfDifferentRegionsAreBookedApart) {
   inflate({{kHole - 1, 1}});
 

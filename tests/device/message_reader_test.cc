@@ -244,6 +244,29 @@ TEST_F(MessageReaderTest, BuffersOfAChainAreTheMessageOfScatterGather) {
   EXPECT_THAT(errors_, IsEmpty());
 }
 
+TEST_F(MessageReaderTest, BufferThatFindsTheBatchFullMakesRoomFirst) {
+  reader_.batch().resize(MessageReader::kMaxBatchRanges, PageRange{0, 1});
+  const auto chain = chain_of({}, {{0x3000, 0x2000}});
+
+  read(Codec::kChunk, chain);
+
+  EXPECT_EQ(full_, 1);
+  EXPECT_EQ(ranges_.size(), MessageReader::kMaxBatchRanges + 1);
+  EXPECT_EQ(most_ranges_, MessageReader::kMaxBatchRanges);
+}
+
+TEST_F(MessageReaderTest, MessageEndsWhenNoRoomIsMade) {
+  reader_.batch().resize(MessageReader::kMaxBatchRanges, PageRange{0, 1});
+  const auto chain = chain_of(pfn_message({5}));
+
+  reader_.read(
+      Codec::kPfnArray, chain, [] { return false; },
+      [this](Errc code) { errors_.push_back(code); });
+
+  EXPECT_EQ(reader_.batch().size(), MessageReader::kMaxBatchRanges);
+  EXPECT_THAT(errors_, IsEmpty());
+}
+
 TEST_F(MessageReaderTest, BadBufferOfScatterGatherLeavesTheOthers) {
   const auto chain = chain_of({}, {{0x3000, 0x2000}, {0x9001, 0x1000}, {0xA000, 0x1000}});
 

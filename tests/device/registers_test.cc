@@ -129,7 +129,7 @@ TEST_F(DeviceStatusTest, RefusedDriverMayTryAgainWithLess) {
   EXPECT_EQ(accept(Features{Feature::kVersion1}), Rig::kNegotiated);
 }
 
-TEST_F(DeviceStatusTest, FeaturesWrittenAfterFeaturesOkChangeNothing) {
+TEST_F(DeviceStatusTest, FeaturesWrittenAfterFeaturesOkDoNotStopTheDriver) {
   accept(Features{Feature::kVersion1});
 
   rig_.device().write_features(Features(~std::uint64_t{0}));
@@ -177,6 +177,17 @@ TEST_F(DeviceStatusTest, DriverCannotSetNeedsReset) {
   rig_.device().write_status(Rig::kNegotiated | kStatusNeedsReset);
 
   EXPECT_EQ(rig_.device().read_status(), Rig::kNegotiated);
+}
+
+TEST(RegistersTest, FeaturesWrittenAfterFeaturesOkAreNotNegotiated) {
+  Registers registers{Features{Feature::kVersion1, Feature::kMustTellHost}};
+  registers.write_features(Features{Feature::kVersion1});
+  ASSERT_EQ(registers.write_status(kStatusFeaturesOk), std::nullopt);
+
+  registers.write_features(registers.offered());
+  ASSERT_EQ(registers.write_status(kStatusFeaturesOk | kStatusDriverOk), std::nullopt);
+
+  EXPECT_EQ(registers.negotiated(), Features{Feature::kVersion1});
 }
 
 TEST(RegistersTest, DriverThatWritesBackNeedsResetIsNotRefused) {
