@@ -15,6 +15,7 @@
 #include "vballoon/discarder.h"
 #include "vballoon/features.h"
 #include "vballoon/guest_memory.h"
+#include "vballoon/log.h"
 #include "vballoon/sim/aging.h"
 #include "vballoon/sim/machine.h"
 
@@ -38,6 +39,7 @@ struct CompareOptions {
   bool json = false;
   std::string plot;  // file to draw, or empty
   bool quiet = false;
+  LogSink log = {};  // the device's messages
 
   // Where a row's discarder comes from: for tests, which put broken ones in.
   using DiscarderFactory = std::function<std::unique_ptr<Discarder>(

@@ -19,6 +19,7 @@
 #include "info_command.h"
 #include "interrupt.h"
 #include "sizes.h"
+#include "terminal.h"
 #include "vballoon/balloon_device.h"
 
 namespace vballoon::tool {
@@ -192,6 +193,7 @@ int run(int argc, char** argv) {
   }
   if (info.parsed()) return run_info(info_json, stdout);
   catch_interrupts();
+  if (!options.quiet) options.log = terminal_log();
   return run_compare(options, stdout);
 }
 

@@ -2,28 +2,22 @@
 #include "progress.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
+#include <string>
+
+#include "terminal.h"
 
 namespace vballoon::tool {
 namespace {
 
 constexpr int kBarWidth = 24;
 
-bool colour_wanted() {
-  const char* no_color = std::getenv("NO_COLOR");
-  const char* term = std::getenv("TERM");
-  return (no_color == nullptr || *no_color == '\0') && term != nullptr &&
-         std::string_view(term) != "dumb";
-}
-
 }  // namespace
 
 Progress::Progress(bool wanted)
-    : enabled_(wanted && ::isatty(STDERR_FILENO) == 1), colour_(colour_wanted()) {}
+    : enabled_(wanted && stderr_is_terminal()), colour_(colour_wanted()) {}
 
 Progress::~Progress() { clear(); }
 

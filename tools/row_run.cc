@@ -34,6 +34,7 @@ Oracle::Tick part_of(const Oracle::Tick& tick, double from, double to) {
 sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec& spec) {
   sim::MachineOptions machine;
   machine.device.dialect = spec.mode;
+  machine.device.log = options.log;
   machine.driver.queue_size = options.queue_size;
   machine.driver.pfn_order = options.pfn_order;
   if (options.chunk_order_zero) machine.driver.chunk_order = 0;

@@ -3,7 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
+#include <memory>
+#include <mutex>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comparisons.h"
@@ -181,6 +186,31 @@ TEST(CompareRunTest, SmallQueueIsVerified) {
   options.queue_size = 2;
 
   EXPECT_THAT(run(options), IsSound());
+}
+
+// Refuses everything, as a kernel does that will not take memory back.
+class RefusingDiscarder final : public Discarder {
+ public:
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    for (const HostRun& run : runs) report.failures.push_back({run, EINVAL});
+  }
+};
+
+TEST(CompareRunTest, RefusedDiscardIsSaidInTheLog) {
+  CompareOptions options = small_options();
+  std::mutex lock;
+  std::string said;
+  options.log = [&](LogLevel, std::string_view text) {
+    const std::lock_guard guard(lock);
+    said += text;
+  };
+  options.make_discarder = [](DiscardStrategy, const std::shared_ptr<const GuestMemory>&) {
+    return std::make_unique<RefusingDiscarder>();
+  };
+
+  static_cast<void>(run(options));
+
+  EXPECT_THAT(said, HasSubstr(std::string(to_string(Errc::kDiscardFailed))));
 }
 
 TEST(CompareRunTest, TableIsPrintedUnlessJsonIsAskedFor) {
