@@ -92,7 +92,10 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   Outcome outcome;
   std::uint64_t huge_pages = 0;
   WordGatherer book(
-      [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); });
+      [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); },
+      [&](std::uint64_t word, std::uint64_t words) {
+        ledger_.inflate_whole(word, words, outcome.booked);
+      });
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
         book.add(pieces, dense_offset(region));
@@ -114,7 +117,10 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
 DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
   Outcome outcome;
   WordGatherer book(
-      [&](std::uint64_t word, std::uint64_t mask) { ledger_.deflate(word, mask, outcome.booked); });
+      [&](std::uint64_t word, std::uint64_t mask) { ledger_.deflate(word, mask, outcome.booked); },
+      [&](std::uint64_t word, std::uint64_t words) {
+        ledger_.deflate_whole(word, words, outcome.booked);
+      });
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
         book.add(pieces, dense_offset(region));

@@ -39,6 +39,39 @@ void Ledger::deflate(std::uint64_t word, std::uint64_t mask, Booked& booked) {
   if (owed_pages_ != 0) cancel_owed(word, mask, booked);
 }
 
+// Nearly all words of a large range are as they should be: none of the pages in the balloon, or
+// all.
+void Ledger::inflate_whole(std::uint64_t word, std::uint64_t words, Booked& booked) {
+  std::uint64_t simple = 0;
+  for (std::uint64_t w = word; w < word + words; ++w) {
+    std::uint64_t& in_balloon = ballooned_.words()[w];
+    if (in_balloon != 0) {
+      inflate(w, kAll, booked);
+      continue;
+    }
+    in_balloon = kAll;
+    ++simple;
+  }
+  ballooned_pages_ += simple * 64;
+  booked.pages += simple * 64;
+}
+
+void Ledger::deflate_whole(std::uint64_t word, std::uint64_t words, Booked& booked) {
+  const bool nothing_owed = owed_pages_ == 0;
+  std::uint64_t simple = 0;
+  for (std::uint64_t w = word; w < word + words; ++w) {
+    std::uint64_t& in_balloon = ballooned_.words()[w];
+    if (in_balloon != kAll || !nothing_owed) {
+      deflate(w, kAll, booked);
+      continue;
+    }
+    in_balloon = 0;
+    ++simple;
+  }
+  ballooned_pages_ -= simple * 64;
+  booked.pages += simple * 64;
+}
+
 void Ledger::cancel_owed(std::uint64_t word, std::uint64_t mask, Booked& booked) {
   std::uint64_t& owed = owed_.words()[word];
   const std::uint64_t cancelled = ones(owed & mask);

@@ -17,11 +17,12 @@
 namespace vballoon {
 
 // Gathers ascending ranges into one mask for each word of 64 pages, so that a word that many
-// small ranges share is read and written once.
-template <typename OnWord>
+// small ranges share is read and written once: on_word(word, mask), and on_whole(word, words) for
+// words that one range covers.
+template <typename OnWord, typename OnWhole>
 class WordGatherer {
  public:
-  explicit WordGatherer(OnWord on_word) : on_word_(on_word) {}
+  WordGatherer(OnWord on_word, OnWhole on_whole) : on_word_(on_word), on_whole_(on_whole) {}
 
   // `offset` is added to each page, modulo 2^64.
   void add(std::span<const PageRange> ranges, std::uint64_t offset) {
@@ -45,9 +46,10 @@ class WordGatherer {
         continue;
       }
       on_word_(word++, mask | kAll << bit);
-      std::uint64_t left = range.count - (64 - bit);
-      for (; left >= 64; left -= 64) on_word_(word++, kAll);
-      mask = left != 0 ? kAll >> (64 - left) : 0;
+      const std::uint64_t left = range.count - (64 - bit);
+      if (left >= 64) on_whole_(word, left / 64);
+      word += left / 64;
+      mask = left % 64 != 0 ? kAll >> (64 - left % 64) : 0;
     }
     word_ = word;
     mask_ = mask;
@@ -62,6 +64,7 @@ class WordGatherer {
   static constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
 
   OnWord on_word_;
+  OnWhole on_whole_;
   std::uint64_t word_ = 0;
   std::uint64_t mask_ = 0;
 };
@@ -80,6 +83,9 @@ class Ledger {
   // Books one word of pages as inflated, or as deflated.
   void inflate(std::uint64_t word, std::uint64_t mask, Booked& booked);
   void deflate(std::uint64_t word, std::uint64_t mask, Booked& booked);
+  // The same for whole words, one behind the other.
+  void inflate_whole(std::uint64_t word, std::uint64_t words, Booked& booked);
+  void deflate_whole(std::uint64_t word, std::uint64_t words, Booked& booked);
 
   // Marks pages of the balloon as owed; returns how many were not before.
   std::uint64_t owe(PageRange pages);

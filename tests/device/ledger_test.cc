@@ -24,7 +24,10 @@ class WordGathererTest : public ::testing::Test {
   static Words gather(const PageRanges& ranges) {
     Words words;
     WordGatherer gatherer(
-        [&](std::uint64_t word, std::uint64_t mask) { words.emplace_back(word, mask); });
+        [&](std::uint64_t word, std::uint64_t mask) { words.emplace_back(word, mask); },
+        [&](std::uint64_t word, std::uint64_t count) {
+          for (std::uint64_t i = 0; i < count; ++i) words.emplace_back(word + i, kAll);
+        });
     gatherer.add(ranges, 0);
     gatherer.flush();
     return words;
@@ -51,6 +54,17 @@ TEST_F(WordGathererTest, RangeThatEndsOnAWordBoundLeavesNoEmptyWordBehind) {
 
 TEST_F(WordGathererTest, WordSharedWithTheTailOfALongRangeComesOnce) {
   EXPECT_THAT(gather({{0, 65}, {66, 1}}), ElementsAre(Pair(0u, kAll), Pair(1u, 0b101u)));
+}
+
+TEST_F(WordGathererTest, WholeWordsOfARangeComeTogether) {
+  Words whole;
+  WordGatherer gatherer(
+      [](std::uint64_t, std::uint64_t) {},
+      [&](std::uint64_t word, std::uint64_t words) { whole.emplace_back(word, words); });
+
+  gatherer.add(PageRanges{{63, 1 + 3 * 64 + 5}}, 0);
+
+  EXPECT_THAT(whole, ElementsAre(Pair(1u, 3u)));
 }
 
 class LedgerTest : public ::testing::Test {
@@ -108,6 +122,40 @@ TEST_F(LedgerTest, PagesDeflatedThatWereNotInTheBalloonAreUnchanged) {
   EXPECT_EQ(booked.pages, 2u);
   EXPECT_EQ(booked.unchanged, 1u);
   EXPECT_EQ(ledger_.ballooned_pages(), 0u);
+}
+
+TEST_F(LedgerTest, WholeWordsInflatedCountOnlyWhatWasOutside) {
+  inflate(1, 0b111);
+  Ledger::Booked booked;
+
+  ledger_.inflate_whole(0, 3, booked);
+
+  EXPECT_EQ(booked.pages, 192u);
+  EXPECT_EQ(booked.unchanged, 3u);
+  EXPECT_EQ(ledger_.ballooned_pages(), 192u);
+}
+
+TEST_F(LedgerTest, WholeWordsDeflatedCountOnlyWhatWasInside) {
+  inflate(0, kAll);
+  inflate(1, 0b111);
+  Ledger::Booked booked;
+
+  ledger_.deflate_whole(0, 3, booked);
+
+  EXPECT_EQ(booked.pages, 192u);
+  EXPECT_EQ(booked.unchanged, 64u + 61u);
+  EXPECT_EQ(ledger_.ballooned_pages(), 0u);
+}
+
+TEST_F(LedgerTest, WholeWordsDeflatedCancelWhatWasOwed) {
+  inflate(0, kAll);
+  ledger_.owe({3, 2});
+  Ledger::Booked booked;
+
+  ledger_.deflate_whole(0, 1, booked);
+
+  EXPECT_EQ(booked.cancelled, 2u);
+  EXPECT_EQ(ledger_.owed_pages(), 0u);
 }
 
 TEST_F(LedgerTest, OwingAPageTwiceCountsOnce) {
