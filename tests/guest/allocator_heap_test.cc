@@ -2,31 +2,12 @@
 // The page allocator takes nothing from the C++ heap once it is made.
 #include <gtest/gtest.h>
 
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <new>
 #include <optional>
 
+#include "allocation_counter.h"
 #include "vballoon/page_range.h"
 #include "vballoon/sim/aging.h"
 #include "vballoon/sim/page_allocator.h"
-
-namespace {
-
-std::uint64_t heap_allocations = 0;
-
-}  // namespace
-
-// Kept out of line: where only one of the two is inlined, GCC takes them for mismatched.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++heap_allocations;
-  void* memory = std::malloc(size);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace vballoon::sim {
 namespace {
@@ -45,27 +26,27 @@ class AllocatorHeapTest : public ::testing::Test {
 };
 
 TEST_F(AllocatorHeapTest, CounterSeesTheConstructor) {
-  const std::uint64_t before = heap_allocations;
+  const testing::AllocationCounter allocations;
 
   const PageAllocator another(kZones);
 
-  EXPECT_GT(heap_allocations, before);
+  EXPECT_GT(allocations.count(), 0u);
 }
 
 TEST_F(AllocatorHeapTest, TakingListingAndFreeingEveryPageTakesNothing) {
-  const std::uint64_t before = heap_allocations;
+  const testing::AllocationCounter allocations;
 
   take_and_free_every_page(allocator_);
 
-  EXPECT_EQ(heap_allocations, before);
+  EXPECT_EQ(allocations.count(), 0u);
 }
 
 TEST_F(AllocatorHeapTest, AgingTakesNothing) {
-  const std::uint64_t before = heap_allocations;
+  const testing::AllocationCounter allocations;
 
   const PageList taken = age_guest(allocator_, GuestAge::kAged, 1);
 
-  EXPECT_EQ(heap_allocations, before);
+  EXPECT_EQ(allocations.count(), 0u);
   EXPECT_FALSE(taken.empty());
 }
 

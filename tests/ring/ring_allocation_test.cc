@@ -3,33 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <vector>
 
+#include "allocation_counter.h"
 #include "ring/driver_queue.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
-
-namespace {
-
-// Of this thread, so that tests with threads beside it do not count.
-thread_local std::uint64_t allocations = 0;
-
-}  // namespace
-
-// Not inlined: the compiler would see free() meet new and warn.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* const memory = std::malloc(bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t /*bytes*/) noexcept {
-  std::free(memory);
-}
 
 namespace vballoon {
 namespace {
@@ -78,28 +59,28 @@ class RingAllocationTest : public ::testing::Test {
 };
 
 TEST_F(RingAllocationTest, CounterSeesAllocations) {
-  const std::uint64_t before = allocations;
+  const testing::AllocationCounter allocations;
 
   const auto number = std::make_unique<int>(1);
 
-  EXPECT_EQ(allocations - before, 1u);
+  EXPECT_EQ(allocations.count(), 1u);
 }
 
 TEST_F(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
-  const std::uint64_t before = allocations;
+  const testing::AllocationCounter allocations;
 
   turn(100);
 
-  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_EQ(allocations.count(), 0u);
   EXPECT_TRUE(good_);
 }
 
 TEST_F(RingAllocationTest, MalformedChainsAllocateNothing) {
-  const std::uint64_t before = allocations;
+  const testing::AllocationCounter allocations;
 
   turn_malformed(100);
 
-  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_EQ(allocations.count(), 0u);
   EXPECT_TRUE(good_);
 }
 
