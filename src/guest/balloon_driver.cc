@@ -43,6 +43,7 @@ struct BalloonDriver::Impl {
   Result<void> negotiate();
   Result<void> set_up_queues();
   Result<DmaBuffer> take_buffer(std::uint64_t bytes);
+  void give_buffers_back();
   void make_reporter();
 
   [[nodiscard]] DriverQueue& queue() {
@@ -68,6 +69,7 @@ struct BalloonDriver::Impl {
 
   Features features;
   Dialect dialect = Dialect::kStandard;
+  PageList buffers;   // of the rings and the payload
   DmaBuffer message;  // where payloads are written
   std::array<std::unique_ptr<DriverQueue>, 2> queues;
   std::unique_ptr<PageReporter> reporter;
@@ -82,7 +84,8 @@ struct BalloonDriver::Impl {
   nanoseconds lap_start{0};
 };
 
-// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers it needs.
+// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
+// descriptors it needs.
 Result<void> BalloonDriver::Impl::negotiate() {
   device.write_status(0);
   device.write_status(kStatusAcknowledge);
@@ -92,8 +95,10 @@ Result<void> BalloonDriver::Impl::negotiate() {
     return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
   }
   Features wanted = options.features.with(Feature::kVersion1);
+  // The header and the data of a bitmap are a descriptor each.
+  const bool fits_ring = options.dialect != Dialect::kPageBitmap || options.queue_size >= 2;
   const bool knows_dialect =
-      options.dialect != Dialect::kStandard && offered.has_bit(options.dialect_bit);
+      options.dialect != Dialect::kStandard && fits_ring && offered.has_bit(options.dialect_bit);
   if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
   if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
     if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes)) {
@@ -122,6 +127,7 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
     return fail(Errc::kNotSupported,
                 fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
   }
+  allocator.push(buffers, *block);
   const std::uint64_t address = block->first << kPageShift;
   std::byte* host = memory->host(address, block->pages().bytes());
   if (host == nullptr) {
@@ -147,6 +153,10 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
   if (!buffer) return tl::unexpected(buffer.error());
   message = *buffer;
   return {};
+}
+
+void BalloonDriver::Impl::give_buffers_back() {
+  while (const auto block = allocator.pop(buffers)) allocator.free(*block);
 }
 
 void BalloonDriver::Impl::make_reporter() {
@@ -288,6 +298,7 @@ Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
   const auto ready = impl->negotiate().and_then([&] { return impl->set_up_queues(); });
   if (!ready) {
     device.write_status(device.read_status() | kStatusFailed);  // 3.1.1: given up
+    impl->give_buffers_back();
     return tl::unexpected(ready.error());
   }
   impl->make_reporter();

@@ -14,7 +14,8 @@ namespace {
 // As many page numbers as the data buffer of a bitmap message holds.
 constexpr std::uint64_t kMaxNumbers = kBitmapDataBytes / kPfnEntryBytes;
 
-// A queue that is empty has room for two descriptors, whatever its size but 1.
+// A queue that is empty has room for a message: one descriptor, two of a bitmap's, which is not
+// spoken over a ring of one.
 void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
   [[maybe_unused]] const bool added = queue.add(buffers, {}, 0);
   assert(added);

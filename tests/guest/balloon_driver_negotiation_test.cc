@@ -83,6 +83,16 @@ TEST_F(BalloonDriverNegotiationTest, DeviceThatRefusesAQueueIsGivenUpWithItsReas
   EXPECT_NE(standard_.device.statuses.back() & kStatusFailed, 0);
 }
 
+TEST_F(BalloonDriverNegotiationTest, ProbeThatFailsGivesItsPagesBack) {
+  standard_.device.refuses_queues = Errc::kBadQueueConfig;
+  const std::uint64_t free_before = standard_.allocator.free_pages();
+
+  const auto driver = probe(standard_);
+
+  ASSERT_FALSE(driver);
+  EXPECT_EQ(standard_.allocator.free_pages(), free_before);
+}
+
 TEST_F(BalloonDriverNegotiationTest, GuestWithoutMemoryForTheRingsCannotDrive) {
   while (standard_.allocator.allocate(0)) {
   }
@@ -156,6 +166,15 @@ TEST_F(BalloonDriverNegotiationTest, WithoutMemoryForBitmapsTheBitIsNotAcceptedA
   EXPECT_EQ(bitmap_.driver->dialect(), Dialect::kStandard);
   EXPECT_EQ(bitmap_.device.messages.size(), 4u);
   EXPECT_EQ(bitmap_.device_balloon(), bitmap_.balloon());
+}
+
+TEST_F(BalloonDriverNegotiationTest, WithARingOfOneDescriptorTheBitIsNotAcceptedAndArraysAreSent) {
+  bitmap_.options.queue_size = 1;
+  bitmap_.probe();
+  bitmap_.resize(64);
+
+  EXPECT_EQ(bitmap_.driver->dialect(), Dialect::kStandard);
+  EXPECT_EQ(bitmap_.driver->ballooned_pages(), 64u);
 }
 
 TEST_F(BalloonDriverNegotiationTest, TargetThatStandsBeforeTheProbeIsFollowedAtTheFirstStep) {
