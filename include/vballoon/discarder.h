@@ -29,7 +29,7 @@ enum class DiscardStrategy : std::uint8_t {
 [[nodiscard]] VBALLOON_EXPORT std::optional<DiscardStrategy> parse_discard_strategy(
     std::string_view text) noexcept;
 
-// A piece that the kernel did not take.
+// A piece that the kernel did not take; neighbours that it refused for the same reason are one.
 struct DiscardFailure {
   HostRun run;
   int os_error = 0;
@@ -53,8 +53,10 @@ class VBALLOON_EXPORT Discarder {
   virtual ~Discarder() = default;
 
   // Gives the runs back and adds the outcome to `report`. Each run is a multiple of its region's
-  // host page size and no two overlap. A piece that fails is reported with its errno and the
+  // host page size and no two overlap. A page that fails is reported with its errno and the
   // rest still happens. May be called from several threads, with a report of their own each.
+  // A device calls it while it keeps resets and other queues out: it must not call that device
+  // back, nor wait for a thread that does.
   virtual void discard(std::span<const HostRun> runs, DiscardReport& report) = 0;
 };
 

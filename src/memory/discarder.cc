@@ -56,20 +56,50 @@ int call_kernel(const HostRun& run) {
                      static_cast<off_t>(offset), static_cast<off_t>(run.length));
 }
 
-// One piece by one call of its own; true when it is freed, else it is among the failures.
-bool discard_piece(const HostRun& run, DiscardReport& report) {
+// One call, or a few while the kernel says "try again"; returns its errno, or 0.
+int try_piece(const HostRun& run, DiscardReport& report) {
   int error = 0;
   for (int tries = 0; tries < kMaxTries; ++tries) {
     ++report.calls;
     if (call_kernel(run) == 0) {
       report.freed_bytes += run.length;
-      return true;
+      return 0;
     }
     error = errno;
     if (error != EINTR && error != EAGAIN) break;
   }
+  return error;
+}
+
+// Neighbours that failed for the same reason are one failure: there can be one for each page.
+void add_failure(const HostRun& run, int error, DiscardReport& report) {
+  if (!report.failures.empty()) {
+    DiscardFailure& last = report.failures.back();
+    if (last.os_error == error && last.run.region == run.region &&
+        last.run.address + last.run.length == run.address) {
+      last.run.length += run.length;
+      return;
+    }
+  }
   report.failures.push_back({run, error});
-  return false;
+}
+
+// One piece; true when all of it is freed. The kernel stops at the first page that it cannot take
+// and may have taken what lies before it, so a refused piece is tried again in halves: no page
+// keeps the others, and what is reported is what happened.
+bool discard_piece(const HostRun& run, DiscardReport& report) {
+  const int error = try_piece(run, report);
+  if (error == 0) return true;
+  const std::size_t pages = run.length / run.region->host_page_bytes;
+  // A file refuses its holes as a whole.
+  if (pages <= 1 || run.region->method == DiscardMethod::kPunchHole) {
+    add_failure(run, error, report);
+    return false;
+  }
+  const std::size_t half = pages / 2 * run.region->host_page_bytes;
+  const bool lower = discard_piece({run.address, half, run.region}, report);
+  const bool upper = discard_piece({run.address + half, run.length - half, run.region}, report);
+  return lower && upper;
 }
 
 void discard_merged(std::span<const HostRun> runs, DiscardReport& report) {

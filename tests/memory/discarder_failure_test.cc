@@ -103,7 +103,7 @@ TEST_P(DiscardFailureTest, RefusedLastPieceIsReported) {
   EXPECT_THAT(freed_pages(), ElementsAre(1, 9));
 }
 
-TEST_P(DiscardFailureTest, SeveralRefusedPiecesAreEachReported) {
+TEST_P(DiscardFailureTest, SeveralRefusedPiecesAreReported) {
   lock(3);
   lock(4);
   lock(8);
@@ -112,9 +112,28 @@ TEST_P(DiscardFailureTest, SeveralRefusedPiecesAreEachReported) {
       discard({run(1, 1), run(3, 1), run(4, 1), run(6, 1), run(8, 1), run(10, 1)});
 
   EXPECT_THAT(failures(report),
-              ElementsAre(std::pair(run(3, 1), EINVAL), std::pair(run(4, 1), EINVAL),
-                          std::pair(run(8, 1), EINVAL)));
+              ElementsAre(std::pair(run(3, 2), EINVAL), std::pair(run(8, 1), EINVAL)))
+      << "neighbours are one failure";
   EXPECT_THAT(freed_pages(), ElementsAre(1, 6, 10));
+}
+
+TEST_P(DiscardFailureTest, RefusedPageWithinARunDoesNotKeepTheRestOfIt) {
+  lock(3);
+
+  const DiscardReport report = discard({run(0, 8)});
+
+  EXPECT_THAT(failures(report), ElementsAre(std::pair(run(3, 1), EINVAL)));
+  EXPECT_EQ(report.freed_bytes, 7 * kPageSize);
+  EXPECT_THAT(freed_pages(), ElementsAre(0, 1, 2, 4, 5, 6, 7));
+}
+
+TEST_P(DiscardFailureTest, RunThatIsRefusedAsAWholeIsOneFailure) {
+  for (std::size_t page = 2; page < 7; ++page) lock(page);
+
+  const DiscardReport report = discard({run(2, 5), run(9, 1)});
+
+  EXPECT_THAT(failures(report), ElementsAre(std::pair(run(2, 5), EINVAL)));
+  EXPECT_THAT(freed_pages(), ElementsAre(9));
 }
 
 TEST_P(DiscardFailureTest, UnmappedPieceIsReported) {
@@ -145,22 +164,6 @@ INSTANTIATE_TEST_SUITE_P(
                                          KernelDiscarderOptions{DiscardStrategy::kVectored, true}),
                        ::testing::Values(Backing::kAnonymous, Backing::kMemfd)),
     case_name);
-
-TEST(DiscardFailureGranuleTest, PerPageReportsThePageAndFreesTheRestOfItsRun) {
-  const auto memory = GuestMemory::allocate(std::array{RegionLayout{0, 8 * kPageSize}}).value();
-  const MemoryRegion& region = memory->regions()[0];
-  std::memset(region.host, 1, region.bytes);
-  ASSERT_EQ(::syscall(SYS_mlock, region.host + 3 * kPageSize, kPageSize), 0);
-  DiscardReport report;
-
-  make_kernel_discarder({DiscardStrategy::kPerPage})
-      ->discard(std::array{HostRun{region.host, region.bytes, &region}}, report);
-
-  EXPECT_THAT(
-      failures(report),
-      ElementsAre(std::pair(HostRun{region.host + 3 * kPageSize, kPageSize, &region}, EINVAL)));
-  EXPECT_EQ(resident_bytes(region.host, region.bytes), kPageSize);
-}
 
 TEST(DiscardFailureFileTest, FileThatIsOpenForReadingOnlyRefusesHoles) {
   const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
