@@ -31,7 +31,7 @@ namespace vballoon {
 
 inline constexpr std::uint16_t kBalloonMaxQueueSize = 1024;
 
-// What the device does with pages that leave the balloon.
+// What the device does with pages that the guest deflates.
 enum class DeflateAction : std::uint8_t {
   kNothing,   // the guest's next touch brings them back
   kWillNeed,  // MADV_WILLNEED
@@ -39,15 +39,17 @@ enum class DeflateAction : std::uint8_t {
 
 struct BalloonOptions {
   Dialect dialect = Dialect::kStandard;
-  // The feature bit that announces a dialect other than the standard's: 0 to 23 or 50 to 63, those
-  // of a device type (2.2), and none that is offered otherwise.
+  // The feature bit that announces a dialect other than the standard's: 1 to 23 or 50 to 63, those
+  // of a device type (2.2) without MUST_TELL_HOST.
   unsigned dialect_bit = kPublishedDialectBit;
-  // What is offered beside the dialect's bit; VERSION_1 always is.
+  // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DeflateAction deflate_action = DeflateAction::kNothing;
 
   // Interrupts, called without a lock held: a queue has used buffers the driver waits for
-  // (on the thread of process()), the configuration or the status changed (on any thread).
+  // (on the thread of process()), the configuration or the status changed (on any thread). One
+  // that was on its way when another thread reset the device may come after the reset: a
+  // transport that keeps an interrupt status drops it then.
   std::function<void(std::uint16_t queue)> notify_queue = {};
   std::function<void()> notify_config = {};
 
@@ -70,7 +72,7 @@ struct BalloonMetrics {
   std::uint64_t deflate_messages = 0;
   std::uint64_t queue_bytes = 0;  // readable bytes taken, and 16 for each descriptor
 
-  // Pages named in inflates and acknowledged, each once a batch. At all times
+  // Pages named in inflates, each once a batch, counted before they are discarded. At all times
   // inflated = freed + owed + forgone + cancelled.
   std::uint64_t inflated_bytes = 0;
   std::uint64_t deflated_bytes = 0;   // left the balloon
@@ -80,13 +82,13 @@ struct BalloonMetrics {
   std::uint64_t cancelled_bytes = 0;  // deflated or inflated again while owed
 
   std::uint64_t discard_calls = 0;
-  std::uint64_t discard_failures = 0;  // pieces that the kernel refused
+  std::uint64_t discard_failures = 0;  // pieces that the kernel refused; neighbours are one
   int last_discard_errno = 0;
 
   std::uint64_t notifications = 0;  // interrupts sent for queues
   StageTimes stages;
 
-  // What the guest did wrong, by reason.
+  // What the guest did wrong, by reason. A counter that is full stays so.
   std::array<std::uint64_t, kErrcCount> errors{};
   [[nodiscard]] std::uint64_t count(Errc code) const {
     return errors[static_cast<std::size_t>(code)];
@@ -95,7 +97,8 @@ struct BalloonMetrics {
 
 class VBALLOON_EXPORT BalloonDevice {
  public:
-  // Fails with kInvalidArgument when the dialect's bit collides with a feature that is offered.
+  // Fails with kInvalidArgument without memory or discarder, when a feature is not implemented,
+  // and when the dialect's bit has another meaning.
   [[nodiscard]] static Result<std::unique_ptr<BalloonDevice>> create(
       std::shared_ptr<const GuestMemory> memory, std::unique_ptr<Discarder> discarder,
       BalloonOptions options = {});

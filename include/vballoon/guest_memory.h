@@ -25,7 +25,10 @@ namespace vballoon {
 enum class Backing : std::uint8_t {
   kAnonymous,  // private anonymous memory
   kMemfd,      // shared memory file
-  kHugetlb,    // shared memory file of 2 MiB pages from the kernel's pool
+  // Shared memory file of 2 MiB pages from the kernel's pool. What is given back can be taken by
+  // another process: a touch that finds the pool empty is a SIGBUS, also when the device reads a
+  // ring or a message there.
+  kHugetlb,
 };
 
 // Transparent huge pages in an owned mapping: as the system has them, asked for, or refused.
@@ -50,7 +53,8 @@ struct AllocateOptions {
   ThpMode thp = ThpMode::kSystem;  // without meaning for kHugetlb
 };
 
-// A mapping that the embedder made and keeps for as long as the GuestMemory lives.
+// A mapping that the embedder made and keeps for as long as the GuestMemory lives. Where the kernel
+// may be unable to fill it again (hugetlb, a full tmpfs), see Backing::kHugetlb.
 struct BorrowedRegion {
   std::uint64_t guest_address = 0;
   std::uint64_t bytes = 0;

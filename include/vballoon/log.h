@@ -2,7 +2,8 @@
 // Where the library's few messages go.                                            room: base
 //
 // The library never prints. An embedder that wants messages gives a sink; it is called from the
-// thread that ran into the matter and must not call back into the library.
+// thread that ran into the matter, with a lock held, so it should be quick and must not call back
+// into the library.
 #ifndef VBALLOON_LOG_H_
 #define VBALLOON_LOG_H_
 

@@ -33,7 +33,13 @@ Features offer_of(const BalloonOptions& options) {
   return options.dialect == Dialect::kStandard ? features : features.with_bit(options.dialect_bit);
 }
 
-bool is_device_type_bit(unsigned bit) { return bit <= 23 || (bit >= 50 && bit <= 63); }
+// Those of a device type (2.2), but for MUST_TELL_HOST, which any dialect negotiates beside.
+bool may_announce_a_dialect(unsigned bit) {
+  return (bit >= 1 && bit <= 23) || (bit >= 50 && bit <= 63);
+}
+
+constexpr Features kImplemented{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx,
+                                Feature::kVersion1};
 
 }  // namespace
 
@@ -47,6 +53,7 @@ struct BalloonDevice::Impl {
         discarder(std::move(discarder_in)),
         options(std::move(options_in)),
         log(options.log, options.clock),
+        refusals(options.log, options.clock),
         registers(offer_of(options)),
         ledger(memory->page_count()),
         plan(*memory, ledger, MessageReader::kMaxBatchRanges) {
@@ -104,6 +111,7 @@ struct BalloonDevice::Impl {
 
   mutable std::mutex state_lock;
   GuestErrorLog log;
+  GuestErrorLog refusals;  // of the kernel: a noisy guest must not hide them
   Registers registers;
   Ledger ledger;
   DiscardPlan plan;
@@ -118,7 +126,9 @@ void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
 
 void BalloonDevice::Impl::count_unlocked(Errc code, std::uint64_t times) {
   if (times == 0) return;
-  metrics.errors[static_cast<std::size_t>(code)] += times;
+  // One bitmap can name 2^52 pages outside memory: stop at the end instead of wrapping around.
+  std::uint64_t& counter = metrics.errors[static_cast<std::size_t>(code)];
+  counter += std::min(times, std::numeric_limits<std::uint64_t>::max() - counter);
   log.warn(to_string(code));
 }
 
@@ -189,11 +199,9 @@ bool BalloonDevice::Impl::take_chains(std::uint16_t index) {
 }
 
 void BalloonDevice::Impl::take_message(const QueueRow& queue, DescriptorChain& chain) {
-  const auto make_room = [&] {
-    flush(queue.role);
-    return resets_waiting == 0;
-  };
-  reader.read(queue.codec, chain, make_room, [&](Errc code) { count(code); });
+  reader.read(
+      queue.codec, chain, [&] { flush(queue.role); }, [&] { return resets_waiting == 0; },
+      [&](Errc code) { count(code); });
   ++turn_messages;
   turn_queue_bytes += chain.readable_bytes() +
                       kDescriptorBytes * (chain.readable().size() + chain.writable().size());
@@ -248,7 +256,7 @@ void BalloonDevice::Impl::discard(std::span<const HostRun> runs, bool huge) {
   metrics.discard_failures += report.failures.size();
   if (!report.failures.empty()) {
     metrics.last_discard_errno = report.failures.back().os_error;
-    log.warn(to_string(Errc::kDiscardFailed));
+    refusals.warn(Error{Errc::kDiscardFailed, metrics.last_discard_errno}.message());
   }
   metrics.stages.discard += lap();
   metrics.stages.last_discard_end = lap_start;
@@ -283,11 +291,14 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
   if (memory == nullptr || discarder == nullptr) {
     return fail(Errc::kInvalidArgument, "a balloon device needs guest memory and a discarder");
   }
-  if (options.dialect != Dialect::kStandard &&
-      (!is_device_type_bit(options.dialect_bit) || options.features.has_bit(options.dialect_bit))) {
+  if (const auto others = options.features.bits() & ~kImplemented.bits(); others != 0) {
     return fail(Errc::kInvalidArgument,
-                fmt::format("dialect bit {} is reserved or offered for something else; choose "
-                            "another of 0 to 23 or 50 to 63",
+                fmt::format("this device does not implement features {:#x}", others));
+  }
+  if (options.dialect != Dialect::kStandard && !may_announce_a_dialect(options.dialect_bit)) {
+    return fail(Errc::kInvalidArgument,
+                fmt::format("dialect bit {} has a meaning already; choose another of 1 to 23 or "
+                            "50 to 63",
                             options.dialect_bit));
   }
   if (!options.clock) options.clock = steady_clock();

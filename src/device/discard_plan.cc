@@ -2,6 +2,7 @@
 #include "device/discard_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace vballoon {
 namespace {
@@ -149,24 +150,24 @@ void DiscardPlan::add_page_runs(const MemoryRegion& region, std::span<const Page
 // All pages of the batch become owed; a huge page of which every page is in the balloon becomes a
 // run, and settling it pays for all that is owed of it, whichever message brought it.
 void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
+  // Pieces may share a huge page, by the thousand where it is of 1 GiB: each is looked at once.
+  const MemoryRegion* looked_region = nullptr;
+  Pfn looked_up_to = 0;
   for (const Piece& piece : huge_pieces_) {
     const MemoryRegion* region = piece.region;
     const PageRange pages = piece.pages;
     const std::uint64_t granule = region->host_page_bytes >> kPageShift;
     const Pfn base = region->pages().first;
-    // The next huge page that has not been looked at: two pieces may share one.
     Pfn next = base + (pages.first - base) / granule * granule;
     ledger_.owe({dense_index(*region, pages.first), pages.count});
-    if (!huge_runs_.empty() && huge_runs_.back().region == region) {
-      const HostRun& last = huge_runs_.back();
-      const auto end = static_cast<std::uint64_t>(last.address + last.length - region->host);
-      next = std::max(next, base + (end >> kPageShift));
-    }
+    if (std::exchange(looked_region, region) != region) looked_up_to = 0;
     for (; next < pages.end(); next += granule) {
+      const bool first_look = next >= looked_up_to;
+      looked_up_to = std::max(looked_up_to, next + granule);
       const PageRange whole{next, granule};
       const bool named = pages.first <= next && pages.end() >= whole.end();
-      const bool complete =
-          named || (may_owe && ledger_.all_ballooned({dense_index(*region, next), granule}));
+      const bool complete = named || (may_owe && first_look &&
+                                      ledger_.all_ballooned({dense_index(*region, next), granule}));
       if (complete) {
         const HostRun run = host_run(*region, whole);
         HostRun* last = huge_runs_.empty() ? nullptr : &huge_runs_.back();

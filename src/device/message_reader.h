@@ -29,10 +29,11 @@ class MessageReader {
   MessageReader();
 
   // Reads the whole message of a chain. `make_room()` is called when the batch has to be emptied
-  // before more can be read, and ends the message there when it answers false; `error(Errc)` for
-  // each thing that is wrong.
-  template <typename MakeRoom, typename OnError>
-  void read(Codec codec, const DescriptorChain& chain, MakeRoom make_room, OnError error) {
+  // before more can be read; `go_on()` after each piece of work, and ends the message there when
+  // it answers false; `error(Errc)` for each thing that is wrong.
+  template <typename MakeRoom, typename GoOn, typename OnError>
+  void read(Codec codec, const DescriptorChain& chain, MakeRoom make_room, GoOn go_on,
+            OnError error) {
     Decoder& decoder = *decoders_[static_cast<std::size_t>(codec)];
     if (const auto bad = decoder.begin(chain.readable_bytes(), chain.writable().size())) {
       error(*bad);
@@ -40,7 +41,8 @@ class MessageReader {
     }
     Payload payload{chain.readable_bytes()};
     while (payload.left != 0 || payload.tail != 0) {
-      if (batch_.size() + kMaxRangesPerWindow > kMaxBatchRanges && !make_room()) return;
+      if (batch_.size() + kMaxRangesPerWindow > kMaxBatchRanges) make_room();
+      if (!go_on()) return;
       if (const auto bad = read_window(decoder, chain, payload)) {
         error(*bad);
         return;
@@ -48,7 +50,8 @@ class MessageReader {
       if (payload.stuck) break;
     }
     for (const GuestBuffer& buffer : chain.writable()) {
-      if (batch_.size() == kMaxBatchRanges && !make_room()) return;
+      if (batch_.size() == kMaxBatchRanges) make_room();
+      if (!go_on()) return;
       if (const auto bad = decoder.buffer(buffer, batch_)) error(*bad);
     }
     if (const auto bad = decoder.end()) error(*bad);

@@ -4,18 +4,9 @@
 #include <algorithm>
 
 #include "vballoon/balloon_registers.h"
+#include "wire/little_endian.h"
 
 namespace vballoon {
-namespace {
-
-std::uint32_t load_le32(const std::byte* in) {
-  std::uint32_t value = 0;
-  for (unsigned i = 0; i < 4; ++i) value |= std::to_integer<std::uint32_t>(in[i]) << (8 * i);
-  return value;
-}
-
-}  // namespace
-
 // Looked at when FEATURES_OK is set, so that what is written later changes nothing.
 void Registers::write_features(Features accepted) { accepted_ = accepted; }
 
@@ -71,14 +62,14 @@ std::optional<Errc> Registers::write_config(std::uint64_t offset, std::span<cons
   return std::nullopt;
 }
 
-std::uint32_t Registers::num_pages() const { return load_le32(config_.data() + kNumPagesOffset); }
-
-void Registers::set_num_pages(std::uint32_t pages) {
-  for (unsigned i = 0; i < 4; ++i) {
-    config_[kNumPagesOffset + i] = static_cast<std::byte>(pages >> (8 * i));
-  }
+std::uint32_t Registers::num_pages() const {
+  return load_le<std::uint32_t>(config_.data() + kNumPagesOffset);
 }
 
-std::uint32_t Registers::actual() const { return load_le32(config_.data() + kActualOffset); }
+void Registers::set_num_pages(std::uint32_t pages) {
+  store_le(config_.data() + kNumPagesOffset, pages);
+}
+
+std::uint32_t Registers::actual() const { return load_le<std::uint32_t>(config_.data() + kActualOffset); }
 
 }  // namespace vballoon

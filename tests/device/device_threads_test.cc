@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstring>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <span>
 #include <string>
 #include <thread>
@@ -204,6 +207,29 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageOf4Gib) {
 
   EXPECT_EQ(rig.device().read_status(), 0);
   EXPECT_LT(recorded.calls(), 4000u) << "of about 4700 for all of the message";
+}
+
+// Pages in order: each window is one range, and the batch never full. The copy of what the guest
+// wrote takes a second or more; a reset must not wait for it.
+TEST(LongMessageThreadsTest, ResetEndsAMessageThatNeverFillsTheBatch) {
+  std::atomic<int> looks{0};
+  BalloonOptions options;
+  options.clock = [&looks] { return std::chrono::nanoseconds(++looks); };
+  Rig rig({.device = options, .queue_size = 1024});
+  testing::RawRing ring = rig.start().raw(kInflateQueue);
+  std::vector<std::uint32_t> pfns(1 << 20);
+  std::iota(pfns.begin(), pfns.end(), 0);
+  std::memcpy(rig.host(0), pfns.data(), 4 << 20);
+  offer_4_gib(ring);
+  const int before = looks;
+  std::thread server([&rig] { rig.device().process(kInflateQueue); });
+  while (looks == before) std::this_thread::yield();  // until it serves
+
+  rig.reset();
+  server.join();
+
+  EXPECT_LT(rig.errors(Errc::kPageRepeated), (1023ULL << 20))
+      << "of all of the message: 2^20 pages, 1024 times";
 }
 
 // ---- everything at once -------------------------------------------------------------------------

@@ -79,14 +79,6 @@ TEST(InflateDialectChoiceTest, DriverThatRefusesTheDialectSpeaksTheStandards) {
   EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 2}));
 }
 
-TEST(InflateDialectChoiceTest, StandardDeviceWithADialectBitInItsFeaturesSpeaksTheStandards) {
-  Rig rig({.device = {.features = Features().with_bit(kPublishedDialectBit)}});
-
-  rig.start().inflate({5, 6});
-
-  EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 2}));
-}
-
 TEST(InflateDialectChoiceTest, MovedBitChoosesTheDialect) {
   Rig rig({.device = {.dialect = Dialect::kScatterGather, .dialect_bit = 50}});
 

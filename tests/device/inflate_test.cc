@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "device/device_fixture.h"
@@ -17,9 +18,11 @@ namespace {
 
 using testing::balanced;
 using testing::borrow_memory;
+using ::testing::Contains;
 using testing::cut;
 using ::testing::ElementsAre;
 using testing::everything_but;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::kHigh;
 using testing::kHole;
@@ -272,7 +275,17 @@ TEST_F(InflateTest, RefusedPageIsSaidInTheLog) {
 
   rig_.inflate({9});
 
-  EXPECT_THAT(rig_.log(), ElementsAre("balloon: kernel refused to take memory back"));
+  EXPECT_THAT(rig_.log(), ElementsAre("balloon: kernel refused to take memory back: " +
+                                      std::generic_category().message(EAGAIN)));
+}
+
+TEST_F(InflateTest, RefusedPageIsSaidThoughTheGuestHasFilledItsLog) {
+  rig_.recorded().fail_at(rig_.host(9), EAGAIN);
+  for (int i = 0; i < 10; ++i) rig_.inflate({kPastEnd});
+
+  rig_.inflate({9});
+
+  EXPECT_THAT(rig_.log(), Contains(HasSubstr("kernel refused to take memory back")));
 }
 
 TEST_F(InflateTest, OwedPageThatIsInflatedAgainIsTriedAgain) {

@@ -57,9 +57,8 @@ class MessageReaderTest : public ::testing::Test {
         [this] {
           ++full_;
           take_batch();
-          return true;
         },
-        [this](Errc code) { errors_.push_back(code); });
+        [this] { return windows_left_-- > 0; }, [this](Errc code) { errors_.push_back(code); });
     take_batch();
   }
   void take_batch() {
@@ -85,6 +84,7 @@ class MessageReaderTest : public ::testing::Test {
   PageRanges ranges_;
   std::vector<Errc> errors_;
   int full_ = 0;
+  int windows_left_ = 1 << 20;
   std::size_t most_ranges_ = 0;
 };
 
@@ -210,10 +210,11 @@ TEST_F(MessageReaderTest, MessagesThatFollowOneAnotherShareTheBatch) {
   const auto first = chain_of(pfn_message({1}));
   const auto second = chain_of(pfn_message({2}));
 
+  const auto yes = [] { return true; };
   reader_.read(
-      Codec::kPfnArray, first, [] { return true; }, [](Errc) {});
+      Codec::kPfnArray, first, [] {}, yes, [](Errc) {});
   reader_.read(
-      Codec::kPfnArray, second, [] { return true; }, [](Errc) {});
+      Codec::kPfnArray, second, [] {}, yes, [](Errc) {});
 
   EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{1, 1}, PageRange{2, 1}));
 }
@@ -255,16 +256,24 @@ TEST_F(MessageReaderTest, BufferThatFindsTheBatchFullMakesRoomFirst) {
   EXPECT_EQ(most_ranges_, MessageReader::kMaxBatchRanges);
 }
 
-TEST_F(MessageReaderTest, MessageEndsWhenNoRoomIsMade) {
-  reader_.batch().resize(MessageReader::kMaxBatchRanges, PageRange{0, 1});
-  const auto chain = chain_of(pfn_message({5}));
+TEST_F(MessageReaderTest, MessageEndsBetweenTwoWindowsWhenItMustNotGoOn) {
+  windows_left_ = 1;
+  const auto chain = chain_of({{0, 3 * kPayloadWindowBytes}});
 
-  reader_.read(
-      Codec::kPfnArray, chain, [] { return false; },
-      [this](Errc code) { errors_.push_back(code); });
+  read(Codec::kPfnArray, chain);
 
-  EXPECT_EQ(reader_.batch().size(), MessageReader::kMaxBatchRanges);
+  EXPECT_EQ(windows_left_, -1) << "asked before each window";
+  EXPECT_EQ(page_count(), kPayloadWindowBytes / 4);
   EXPECT_THAT(errors_, IsEmpty());
+}
+
+TEST_F(MessageReaderTest, MessageOfBuffersEndsWhenItMustNotGoOn) {
+  windows_left_ = 1;
+  const auto chain = chain_of({}, {{0x3000, 0x2000}, {0x9000, 0x1000}});
+
+  read(Codec::kChunk, chain);
+
+  EXPECT_THAT(ranges_, ElementsAre(PageRange{3, 2}));
 }
 
 TEST_F(MessageReaderTest, BadBufferOfScatterGatherLeavesTheOthers) {

@@ -60,9 +60,19 @@ TEST(DeviceOfferTest, StandardDialectHasNoBit) {
   EXPECT_FALSE(offer_of({.dialect_bit = 5}).has_bit(5));
 }
 
-TEST(DeviceCreationTest, DialectBitOfAnOfferedFeatureIsRefused) {
-  EXPECT_EQ(creation_error({.dialect = Dialect::kPageBitmap, .dialect_bit = 0}).code,
-            Errc::kInvalidArgument);
+// It would be negotiated by every driver that speaks the dialect.
+TEST(DeviceCreationTest, DialectBitOfMustTellHostIsRefusedEvenWhereThatIsNotOffered) {
+  EXPECT_EQ(
+      creation_error({.dialect = Dialect::kPageBitmap, .dialect_bit = 0, .features = Features()})
+          .code,
+      Errc::kInvalidArgument);
+}
+
+TEST(DeviceCreationTest, FeaturesThatAreNotImplementedAreRefusedByNumber) {
+  const Error error = creation_error({.features = Features().with_bit(34)});
+
+  EXPECT_EQ(error.code, Errc::kInvalidArgument);
+  EXPECT_THAT(error.message(), HasSubstr("0x400000000"));
 }
 
 TEST(DeviceCreationTest, DialectBitOfAReservedFeatureIsRefusedWithAdvice) {
@@ -70,7 +80,7 @@ TEST(DeviceCreationTest, DialectBitOfAReservedFeatureIsRefusedWithAdvice) {
 
   EXPECT_EQ(error.code, Errc::kInvalidArgument);
   EXPECT_THAT(error.message(), HasSubstr("dialect bit 32"));
-  EXPECT_THAT(error.message(), HasSubstr("0 to 23 or 50 to 63"));
+  EXPECT_THAT(error.message(), HasSubstr("1 to 23 or 50 to 63"));
 }
 
 TEST(DeviceCreationTest, DialectBitBeyondAllBitsIsRefused) {
