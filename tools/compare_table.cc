@@ -105,6 +105,9 @@ std::string remarks(const View& view) {
           fmt::format("{}: {} owed to the host, {} forgone\n", name,
                       format_size(run.inflate.owed_bytes), format_size(run.inflate.forgone_bytes));
     }
+    if (!run.refused.empty()) {
+      text += fmt::format("{}: the kernel refused to take back {}\n", name, run.refused);
+    }
     if (!run.verified) text += fmt::format("{}: NOT VERIFIED: {}\n", name, run.failure);
   }
   if (std::ranges::all_of(view.medians, &RowRun::verified)) {

@@ -34,11 +34,17 @@ Phase inflation_of(const sim::ResizeReport& report) {
   Phase phase;
   phase.wall_ms = to_ms(report.wall);
   phase.guest_ms = to_ms(report.guest);
-  phase.allocate_ms = to_ms(report.stages.allocate);
-  // The stages run until the last answer; what lies behind the last byte is no wall time.
-  const auto behind = std::max(report.guest - report.wall, std::chrono::nanoseconds(0));
-  phase.send_ms = to_ms(std::max(report.stages.send - behind, std::chrono::nanoseconds(0)));
-  phase.translate_ms = to_ms(report.stages.translate);
+  // The stages run until the last answer; what lies behind the last byte is no wall time. It is
+  // the wait for that answer, and more only when messages follow that free nothing.
+  auto behind = std::max(report.guest - report.wall, std::chrono::nanoseconds(0));
+  const auto before_the_last_byte = [&behind](std::chrono::nanoseconds stage) {
+    const auto cut = std::min(stage, behind);
+    behind -= cut;
+    return to_ms(stage - cut);
+  };
+  phase.send_ms = before_the_last_byte(report.stages.send);
+  phase.allocate_ms = before_the_last_byte(report.stages.allocate);
+  phase.translate_ms = before_the_last_byte(report.stages.translate);
   phase.discard_ms = to_ms(report.stages.discard);
   phase.kernel_ms = to_ms(report.kernel);
   phase.messages = static_cast<double>(report.driver.messages);
@@ -83,6 +89,9 @@ RowRun median_of(const std::vector<RowRun>& runs) {
   if (broken != runs.end()) {
     median.verified = false;
     median.failure = broken->failure;
+  }
+  for (const RowRun& run : runs) {
+    if (median.refused.empty()) median.refused = run.refused;
   }
   return median;
 }

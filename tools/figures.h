@@ -72,6 +72,7 @@ struct RowRun {
   std::optional<double> vcpu_loss_percent;  // of a busy virtual processor, while inflating
   bool verified = false;
   std::string failure;  // what is wrong when it is not verified
+  std::string refused;  // what the kernel would not take back, if anything
 };
 
 struct Row {

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <memory>
 #include <span>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -50,6 +52,12 @@ std::vector<std::span<std::byte>> host_memory_of(const GuestMemory& memory,
     spans.emplace_back(memory.host(block.first << kPageShift, bytes), bytes);
   }
   return spans;
+}
+
+std::string refused_in(const BalloonMetrics& metrics) {
+  if (metrics.discard_failures == 0) return {};
+  return fmt::format("{} pieces: {}", metrics.discard_failures,
+                     std::generic_category().message(metrics.last_discard_errno));
 }
 
 // A virtual processor that works before and during an inflation, and what it loses by it.
@@ -130,6 +138,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   run.pages = inflated->pages;
   run.allocations_by_order = inflated->driver.allocations_by_order;
   run.inflate = inflation_of(*inflated);
+  run.refused = refused_in(inflated->device);
   run.failure =
       inflated->reached
           ? oracle.after_inflate(machine->driver(), *inflated, part_of(tick, kInflated, kChecked))

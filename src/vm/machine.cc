@@ -188,9 +188,10 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   ResizeReport report;
   report.reached = answered && pages == balloon_pages;
   report.pages = pages > pages_before ? pages - pages_before : pages_before - pages;
+  // Waits for the device's thread, which books a message's end after it has answered it.
+  report.kernel = impl_->device_system_time() - kernel_before;
   report.driver = minus(impl_->driver->counters(), driver_before);
   report.device = minus(impl_->device->metrics(), device_before);
-  report.kernel = impl_->device_system_time() - kernel_before;
   // Without a message in this resize the last answer is an older one's.
   report.guest = std::max(report.driver.times.last_answer - begin, nanoseconds(0));
   const bool discarded = report.device.discard_calls != 0;

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "comparisons.h"
@@ -211,6 +212,7 @@ TEST(CompareRunTest, RefusedDiscardIsSaidInTheLog) {
   static_cast<void>(run(options));
 
   EXPECT_THAT(said, HasSubstr(std::string(to_string(Errc::kDiscardFailed))));
+  EXPECT_THAT(said, HasSubstr(std::generic_category().message(EINVAL)));
 }
 
 TEST(CompareRunTest, TableIsPrintedUnlessJsonIsAskedFor) {

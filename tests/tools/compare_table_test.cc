@@ -98,6 +98,15 @@ TEST(CompareTableTest, SaysWhatTheKernelDidNotGet) {
               HasSubstr("\npfn/per-page: 4 KiB owed to the host, 8 KiB forgone\n"));
 }
 
+TEST(CompareTableTest, SaysWhatTheKernelRefused) {
+  Comparison comparison = made_up_comparison();
+  comparison.rows[1].runs[0].refused = "3 pieces: Invalid argument";
+
+  EXPECT_THAT(table_of(comparison),
+              HasSubstr("\nchunk/vectored: the kernel refused to take back 3 pieces: Invalid "
+                        "argument\n"));
+}
+
 TEST(CompareTableTest, SaysWhatIsNotVerified) {
   Comparison comparison = made_up_comparison();
   comparison.rows[1].runs[0].verified = false;

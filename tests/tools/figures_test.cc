@@ -60,6 +60,13 @@ TEST(FiguresTest, RunThatIsNotVerifiedSpoilsItsRow) {
   EXPECT_EQ(median.failure, "page 3 is gone");
 }
 
+TEST(FiguresTest, RefusalInAnyRunIsOneOfTheRow) {
+  std::vector<RowRun> runs{made_up_run(1), made_up_run(2), made_up_run(3)};
+  runs[2].refused = "1 pieces: no";
+
+  EXPECT_EQ(median_of(runs).refused, "1 pieces: no");
+}
+
 TEST(FiguresTest, LossOfABusyProcessorIsAMedianToo) {
   std::vector<RowRun> runs{made_up_run(1), made_up_run(2), made_up_run(3)};
   runs[0].vcpu_loss_percent = 30;
@@ -112,6 +119,18 @@ TEST(FiguresTest, WaitForTheLastAnswerIsNoPartOfTheWallTime) {
   report.guest = report.wall + milliseconds(3);
 
   EXPECT_EQ(inflation_of(report).send_ms, 2);
+}
+
+TEST(FiguresTest, MessagesThatFreeNothingAtTheEndAreNoPartOfTheWallTime) {
+  sim::ResizeReport report = made_up_report();
+  report.stages = {milliseconds(3), milliseconds(2), milliseconds(5), milliseconds(4)};
+  report.guest = report.wall + milliseconds(4);
+
+  const Phase phase = inflation_of(report);
+
+  EXPECT_EQ(phase.send_ms, 0);
+  EXPECT_EQ(phase.allocate_ms, 1);
+  EXPECT_EQ(phase.allocate_ms + phase.send_ms + phase.translate_ms + phase.discard_ms, 10);
 }
 
 TEST(FiguresTest, DeflationHasNoFiguresOfDiscards) {
