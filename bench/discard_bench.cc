@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -45,20 +44,28 @@ constexpr std::array kPatterns{
     Pattern{"messages_of_256_pages", kPageSize, kPageSize, kMessagePages},
 };
 
+// Of huge pages that only go back whole.
+constexpr std::uint64_t kHugePage = std::uint64_t{2} << 20;
+constexpr std::array kHugePatterns{
+    Pattern{"contiguous", kBytes, kBytes, 1},
+    Pattern{"every_other_2MiB", kHugePage, 2 * kHugePage, kBytes / kHugePage / 2},
+    Pattern{"pieces_of_4MiB", kPiece, kPiece, kBytes / kPiece},
+};
+
 struct Memory {
   const char* name;
   AllocateOptions options;
+  std::span<const Pattern> patterns;
 };
 constexpr std::array kMemories{
-    Memory{"anonymous/thp:off", {Backing::kAnonymous, ThpMode::kOff}},
-    Memory{"anonymous/thp:on", {Backing::kAnonymous, ThpMode::kOn}},
-    Memory{"memfd/thp:off", {Backing::kMemfd, ThpMode::kOff}},
+    Memory{"anonymous/thp:off", {Backing::kAnonymous, ThpMode::kOff}, kPatterns},
+    Memory{"anonymous/thp:on", {Backing::kAnonymous, ThpMode::kOn}, kPatterns},
+    Memory{"memfd/thp:off", {Backing::kMemfd, ThpMode::kOff}, kPatterns},
+    Memory{"hugetlb/thp:off", {Backing::kHugetlb, ThpMode::kOff}, kHugePatterns},
 };
 
 std::shared_ptr<const GuestMemory> map(std::uint64_t bytes, const AllocateOptions& options) {
-  auto memory = GuestMemory::allocate(std::array{RegionLayout{0, bytes}}, options);
-  if (!memory) throw std::runtime_error(memory.error().message());
-  return *memory;
+  return GuestMemory::allocate(std::array{RegionLayout{0, bytes}}, options).value();
 }
 
 void touch(const GuestMemory& memory) {
@@ -93,6 +100,11 @@ class BusyThread {
 
 void run(benchmark::State& state, DiscardStrategy strategy, const Pattern& pattern,
          const AllocateOptions& options) {
+  if (const auto memory = GuestMemory::allocate(std::array{RegionLayout{0, kBytes}}, options);
+      !memory) {
+    state.SkipWithError(memory.error().message().c_str());  // no huge pages reserved
+    return;
+  }
   const auto discarder = make_kernel_discarder({strategy});
   DiscardReport report;
   for (auto _ : state) {
@@ -133,7 +145,7 @@ void add(DiscardStrategy strategy, const Pattern& pattern, const Memory& memory,
 
 [[maybe_unused]] const bool added = [] {
   for (const Memory& memory : kMemories) {
-    for (const Pattern& pattern : kPatterns) {
+    for (const Pattern& pattern : memory.patterns) {
       for (const bool busy : {false, true}) {
         for (const auto strategy :
              {DiscardStrategy::kPerPage, DiscardStrategy::kMerged, DiscardStrategy::kVectored}) {
