@@ -204,6 +204,20 @@ TEST_P(DirectMachineTest, StagesOfADeflationAreAllOfItsTime) {
             report.wall);
 }
 
+// The same for an inflation up to its last answer: two are before the first stage, and the stages
+// have one behind that answer, in which an inflation frees nothing.
+TEST_P(DirectMachineTest, StagesOfAnInflationAreAllOfItsTime) {
+  std::int64_t ticks = 0;
+  rig_.options.device.clock = [&ticks] { return nanoseconds(++ticks); };
+  rig_.start(std::make_unique<RecordingDiscarder>());
+
+  const ResizeReport report = rig_.resize(256);
+
+  const auto& stages = report.stages;
+  EXPECT_EQ(stages.allocate + stages.send + stages.translate + stages.discard + nanoseconds(1),
+            report.guest);
+}
+
 TEST_P(DirectMachineTest, KeepGoingIsAskedBetweenMessages) {
   rig_.options.driver.queue_size = 2;
   rig_.start();
