@@ -102,7 +102,7 @@ Result<GuestPages> make_guest_pages(const CompareOptions& options, std::uint64_t
 }
 
 void age(const CompareOptions& options, sim::PageAllocator& allocator) {
-  // The pages that ageing takes stay taken: nobody frees them before the guest ends.
+  // The pages that aging takes stay taken: nobody frees them before the guest ends.
   static_cast<void>(sim::age_guest(allocator, options.guest, options.seed));
 }
 

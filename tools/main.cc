@@ -143,7 +143,7 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
   add_choice(app, "--notify", options.notify, kNotify, "How both wake each other [eventfd]");
   add_number(app, "--queue-size", options.queue_size, 2, kBalloonMaxQueueSize,
-             "Entries of a virtqueue, a power of two [256]");
+             "Entries of a virtqueue, 2 to 1024 [256]");
   add_choice(app, "--pfn-order", options.pfn_order, kPfnOrders,
              "Order of a PFN array, Linux reverses [reversed]");
   app.add_flag("--chunk-order-0", options.chunk_order_zero,

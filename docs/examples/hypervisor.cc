@@ -66,7 +66,7 @@ class Registers final : public vballoon::sim::DeviceAccess {
   std::array<int, 2> kicks_;
 };
 
-// The guest: steps its driver and sleeps on the interrupt line until the device is gone.
+// The guest, never short of memory: steps its driver and sleeps on the interrupt until told off.
 void run_guest(vballoon::sim::BalloonDriver& driver, int interrupt, const std::atomic<bool>& off) {
   while (!off) {
     static_cast<void>(driver.step(vballoon::steady_clock()()));

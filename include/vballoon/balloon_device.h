@@ -29,6 +29,7 @@
 
 namespace vballoon {
 
+// The largest size that set_queue() takes: what a transport reports as the maximum.
 inline constexpr std::uint16_t kBalloonMaxQueueSize = 1024;
 
 // What the device does with pages that the guest deflates.
@@ -103,7 +104,7 @@ class VBALLOON_EXPORT BalloonDevice {
       std::shared_ptr<const GuestMemory> memory, std::unique_ptr<Discarder> discarder,
       BalloonOptions options = {});
 
-  ~BalloonDevice();
+  ~BalloonDevice();  // no other call may be running
   BalloonDevice(const BalloonDevice&) = delete;
   BalloonDevice& operator=(const BalloonDevice&) = delete;
 
@@ -116,7 +117,7 @@ class VBALLOON_EXPORT BalloonDevice {
   void write_features(Features accepted);
 
   [[nodiscard]] std::uint8_t read_status() const;
-  // 0 resets: queues stop, the ledger and everything owed are emptied, target and actual stay.
+  // 0 resets: queues stop, the ledger is emptied, what was owed is forgone, target and actual stay.
   // Returns after a discard in flight has returned.
   void write_status(std::uint8_t status);
 
@@ -127,18 +128,20 @@ class VBALLOON_EXPORT BalloonDevice {
 
   [[nodiscard]] std::uint16_t queue_count() const;
   // Requires FEATURES_OK and not DRIVER_OK. The event index and indirect fields are taken from the
-  // negotiated features. Fails, and counts, as DeviceQueue::start() does.
+  // negotiated features. Fails, and counts, with kBadQueueConfig at another time, for an index that
+  // is none and for a size beyond kBalloonMaxQueueSize, and as DeviceQueue::start() does.
   [[nodiscard]] Result<void> set_queue(std::uint16_t index, const QueueConfig& config);
 
   // Serves a queue until it is empty or until as many chains were served as the queue has
   // entries, or fewer that were long; true when there may be more. Call it when the queue is
   // kicked, and again while it answers true. Does nothing before DRIVER_OK, while the device
-  // needs a reset, or while one waits.
+  // needs a reset, while one waits, or for an index that is none.
   bool process(std::uint16_t index);
 
   // ---- for the embedder ---------------------------------------------------------------------
 
-  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory,
+  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory
+  // or 2^32 - 1 pages,
   // and with kInvalidArgument when bytes are no multiple of 4 KiB.
   [[nodiscard]] Result<void> set_target_bytes(std::uint64_t balloon_bytes);
   [[nodiscard]] Result<void> set_target_pages(std::uint64_t balloon_pages);
@@ -147,7 +150,7 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] std::uint32_t actual_pages() const;
   // What the device has booked: pages inflated and not deflated since the last reset.
   [[nodiscard]] std::uint64_t ballooned_pages() const;
-  [[nodiscard]] bool is_ballooned(Pfn pfn) const;
+  [[nodiscard]] bool is_ballooned(Pfn pfn) const;  // false outside guest memory
 
   [[nodiscard]] BalloonMetrics metrics() const;
 

@@ -53,16 +53,17 @@ class VBALLOON_EXPORT Discarder {
   virtual ~Discarder() = default;
 
   // Gives the runs back and adds the outcome to `report`. Each run is a multiple of its region's
-  // host page size and no two overlap. A page that fails is reported with its errno and the
-  // rest still happens. May be called from several threads, with a report of their own each.
-  // A device calls it while it keeps resets and other queues out: it must not call that device
-  // back, nor wait for a thread that does.
+  // host page size and no two overlap. A page that fails is reported with its errno (with
+  // kPunchHole the whole run is) and the rest still happens. May be called from several threads,
+  // with a report of their own each. A device calls it while it keeps resets and other queues out:
+  // it must not call that device back, nor wait for a thread that does.
   virtual void discard(std::span<const HostRun> runs, DiscardReport& report) = 0;
 };
 
 struct KernelDiscarderOptions {
   DiscardStrategy strategy = DiscardStrategy::kVectored;
-  // Behave as on a kernel that refuses to discard by process_madvise.
+  // Behave as on a kernel that refuses to discard by process_madvise. Neither that nor pidfd_open
+  // is then called: for a process that would be killed for it.
   bool without_vectored_call = false;
 };
 

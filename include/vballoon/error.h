@@ -50,7 +50,7 @@ enum class Errc : std::uint8_t {
   kTargetTooLarge,   // a balloon target larger than guest memory
   kQueueNotReady,    // a queue used before the driver set it up, or one that is broken
   kMapFailed,        // the kernel refused to map guest memory
-  kNotSupported,     // this kernel or this backing cannot do it
+  kNotSupported,     // this kernel, this backing or this guest cannot do it
   kDiscardFailed,    // the kernel refused to take memory back
 };
 

@@ -4,7 +4,6 @@
 #define VBALLOON_SRC_BASE_PAGE_BATCH_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "base/page_ranges.h"
 #include "vballoon/export.h"

@@ -13,8 +13,8 @@
 
 #include "base/page_batch.h"
 #include "device/discard_plan.h"
-#include "device/guest_error_log.h"
 #include "device/ledger.h"
+#include "device/limited_log.h"
 #include "device/message_reader.h"
 #include "device/registers.h"
 #include "memory/will_need.h"
@@ -43,17 +43,17 @@ constexpr Features kImplemented{Feature::kMustTellHost, Feature::kIndirectDesc, 
 
 }  // namespace
 
-// Two locks. `queues` is held while a queue is served or set up, so that a reset waits for a
-// discard in flight; `state` is held briefly and orders everything that other threads may read.
-// `queues` is taken first. The kernel is called with `queues` only.
+// `queues_lock` is held while a queue is served or set up, so that a reset waits for a discard in
+// flight; `state_lock` is held briefly and orders everything that other threads may read.
+// `queues_lock` is taken first. The kernel is called with that one only.
 struct BalloonDevice::Impl {
   Impl(std::shared_ptr<const GuestMemory> memory_in, std::unique_ptr<Discarder> discarder_in,
        BalloonOptions options_in)
       : memory(std::move(memory_in)),
         discarder(std::move(discarder_in)),
         options(std::move(options_in)),
-        log(options.log, options.clock),
-        refusals(options.log, options.clock),
+        guest_log(options.log, options.clock),
+        kernel_log(options.log, options.clock),
         registers(offer_of(options)),
         ledger(memory->page_count()),
         plan(*memory, ledger, MessageReader::kMaxBatchRanges) {
@@ -110,8 +110,8 @@ struct BalloonDevice::Impl {
   std::uint64_t turn_queue_bytes = 0;  // lock for each would cost more than the rest of it
 
   mutable std::mutex state_lock;
-  GuestErrorLog log;
-  GuestErrorLog refusals;  // of the kernel: a noisy guest must not hide them
+  LimitedLog guest_log;
+  LimitedLog kernel_log;  // of its own: a noisy guest must not hide what the kernel refuses
   Registers registers;
   Ledger ledger;
   DiscardPlan plan;
@@ -129,7 +129,7 @@ void BalloonDevice::Impl::count_unlocked(Errc code, std::uint64_t times) {
   // One bitmap can name 2^52 pages outside memory: stop at the end instead of wrapping around.
   std::uint64_t& counter = metrics.errors[static_cast<std::size_t>(code)];
   counter += std::min(times, std::numeric_limits<std::uint64_t>::max() - counter);
-  log.warn(to_string(code));
+  guest_log.warn(to_string(code));
 }
 
 void BalloonDevice::Impl::reset() {
@@ -256,7 +256,7 @@ void BalloonDevice::Impl::discard(std::span<const HostRun> runs, bool huge) {
   metrics.discard_failures += report.failures.size();
   if (!report.failures.empty()) {
     metrics.last_discard_errno = report.failures.back().os_error;
-    refusals.warn(Error{Errc::kDiscardFailed, metrics.last_discard_errno}.message());
+    kernel_log.warn(Error{Errc::kDiscardFailed, metrics.last_discard_errno}.message());
   }
   metrics.stages.discard += lap();
   metrics.stages.last_discard_end = lap_start;

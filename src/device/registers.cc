@@ -7,6 +7,7 @@
 #include "wire/little_endian.h"
 
 namespace vballoon {
+
 // Looked at when FEATURES_OK is set, so that what is written later changes nothing.
 void Registers::write_features(Features accepted) { accepted_ = accepted; }
 
@@ -70,6 +71,8 @@ void Registers::set_num_pages(std::uint32_t pages) {
   store_le(config_.data() + kNumPagesOffset, pages);
 }
 
-std::uint32_t Registers::actual() const { return load_le<std::uint32_t>(config_.data() + kActualOffset); }
+std::uint32_t Registers::actual() const {
+  return load_le<std::uint32_t>(config_.data() + kActualOffset);
+}
 
 }  // namespace vballoon

@@ -14,10 +14,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "base/page_ranges.h"
 #include "vballoon/error.h"

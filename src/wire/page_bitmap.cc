@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "wire/page_bitmap.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cassert>

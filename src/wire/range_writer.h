@@ -7,7 +7,6 @@
 #define VBALLOON_SRC_WIRE_RANGE_WRITER_H_
 
 #include <cstddef>
-#include <vector>
 
 #include "base/page_ranges.h"
 #include "vballoon/page_range.h"

@@ -6,8 +6,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstring>
-#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -454,29 +452,6 @@ TEST_F(HostileDriverTest, PageNamedAThousandTimesIsDiscardedAndBookedOnce) {
   EXPECT_THAT(rig_.discarded(), ElementsAre(PageRange{5, 1}));
   EXPECT_EQ(rig_.device().ballooned_pages(), 1u);
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kPageRepeated, 999u)));
-}
-
-// A bitmap names 2^39 pages in 8 bytes, here the same ones over and over: 2^64 of them take 256
-// MiB.
-TEST(HostileCounterTest, CounterThatIsFullDoesNotBeginAgain) {
-  Rig rig({.device = testing::speaking(Dialect::kPageBitmap), .queue_size = 1024});
-  testing::RawRing ring = rig.start().raw(kInflateQueue);
-  const std::vector<std::uint64_t> records(8192, testing::record_head(Pfn{1} << 50, 51, 0));
-  std::memcpy(rig.host(0), records.data(), 64 << 10);
-  const std::uint64_t header = (std::uint64_t{1023} * (64 << 10)) << 32;
-  std::memcpy(rig.host(16), &header, sizeof header);
-  ring.describe(0, {16 * kPageSize, sizeof header, kNext, 1});
-  for (std::uint16_t i = 1; i < 1024; ++i) {
-    const auto next = static_cast<std::uint16_t>(i + 1);
-    ring.describe(i, {0, 64 << 10, i < 1023 ? kNext : std::uint16_t{0}, next});
-  }
-
-  for (int message = 0; message < 5; ++message) {
-    ring.offer(0);
-    rig.serve(kInflateQueue);
-  }
-
-  EXPECT_EQ(rig.errors(Errc::kPageRepeated), std::numeric_limits<std::uint64_t>::max());
 }
 
 // ---- trap 11: a write of a read-only field ------------------------------------------------------

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
+#include <limits>
 #include <vector>
 
 #include "device/device_fixture.h"
@@ -96,6 +98,29 @@ TEST(InflateBitmapTest, UnknownCommandIsABadHeader) {
 
   EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kBadMessageHeader, 1u)));
   EXPECT_THAT(rig.completed(kInflateQueue), ElementsAre(0u));
+}
+
+// A bitmap names 2^39 pages in 8 bytes, here the same ones over and over: 2^64 of them take 256
+// MiB.
+TEST(InflateBitmapTest, CounterThatIsFullDoesNotBeginAgain) {
+  Rig rig({.device = testing::speaking(Dialect::kPageBitmap), .queue_size = 1024});
+  testing::RawRing ring = rig.start().raw(kInflateQueue);
+  const std::vector<std::uint64_t> records(8192, testing::record_head(Pfn{1} << 50, 51, 0));
+  std::memcpy(rig.host(0), records.data(), 64 << 10);
+  const std::uint64_t header = (std::uint64_t{1023} * (64 << 10)) << 32;
+  std::memcpy(rig.host(16), &header, sizeof header);
+  ring.describe(0, {16 * kPageSize, sizeof header, testing::kNext, 1});
+  for (std::uint16_t i = 1; i < 1024; ++i) {
+    const auto next = static_cast<std::uint16_t>(i + 1);
+    ring.describe(i, {0, 64 << 10, i < 1023 ? testing::kNext : std::uint16_t{0}, next});
+  }
+
+  for (int message = 0; message < 5; ++message) {
+    ring.offer(0);
+    rig.serve(kInflateQueue);
+  }
+
+  EXPECT_EQ(rig.errors(Errc::kPageRepeated), std::numeric_limits<std::uint64_t>::max());
 }
 
 TEST(InflateBitmapTest, BadRecordEndsTheMessageAndThePagesBeforeItHold) {

@@ -24,8 +24,8 @@ enum class GuestAge : std::uint8_t {
 [[nodiscard]] VBALLOON_EXPORT std::optional<GuestAge> parse_guest_age(
     std::string_view text) noexcept;
 
-// Ages the free memory of `allocator`; returns the blocks that stay taken, for who wants to free
-// them later. The same seed gives the same memory.
+// Ages the free memory of `allocator`; returns the blocks that stay taken, for whoever wants to
+// free them later. The same seed gives the same memory.
 [[nodiscard]] VBALLOON_EXPORT PageList age_guest(PageAllocator& allocator, GuestAge age,
                                                  std::uint64_t seed);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The balloon driver of the simulated guest.                                      room: guest
 //
-// Behaves as Linux's does where the host can see it: one message outstanding, tells before it
-// frees, writes `actual` after each operation, backs off when memory is short. It never blocks:
-// step() does what can be done and says what it waits for. One thread at a time.
+// Behaves as Linux's does where the host can see it: one message outstanding (in the scatter-gather
+// dialect one ring full of them), tells before it frees, writes `actual` after each operation,
+// backs off when memory is short. It never blocks: step() does what can be done and says what it
+// waits for. One thread at a time.
 #ifndef VBALLOON_SIM_BALLOON_DRIVER_H_
 #define VBALLOON_SIM_BALLOON_DRIVER_H_
 
@@ -33,8 +34,8 @@ struct DriverOptions {
   // What it accepts, if offered, beside that and VERSION_1.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   PfnOrder pfn_order = PfnOrder::kReversed;
-  // In the bitmap dialect, at most that many pages are named by their numbers: below it an array
-  // is never longer than records.
+  // In the bitmap dialect, up to that many pages are named by their numbers: an array is then never
+  // longer than records.
   std::uint64_t pfn_threshold_pages = 4;
   // The largest blocks taken from the allocator in the scatter-gather dialect; the others take
   // single pages, as published.
@@ -71,13 +72,14 @@ struct DriverCounters {
 class VBALLOON_EXPORT BalloonDriver {
  public:
   // Finds out what the device offers, negotiates, sets up queues in pages of the allocator and
-  // sets DRIVER_OK. `device`, and `allocator` must outlive the driver. Fails with
+  // sets DRIVER_OK. `device` and `allocator` must outlive the driver. Fails with
   // kFeaturesNotOffered when the device offers no VERSION_1 or refuses the features, with
   // kNotSupported when memory for the rings is missing, and as set_queue() does.
   [[nodiscard]] static Result<std::unique_ptr<BalloonDriver>> probe(
       DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
       const DriverOptions& options = {});
 
+  // Neither resets the device nor gives pages back to the allocator.
   ~BalloonDriver();
 
   // Does all that can be done now. `now` is compared with nothing but former values of itself.

@@ -23,7 +23,8 @@ enum class NotifyMode : std::uint8_t {
 };
 
 struct MachineOptions {
-  // The machine sets notify_queue, notify_config, and the driver's dialect and clock.
+  // The machine sets the driver's dialect, its bit and its clock from the device's, and with
+  // kEventfd the device's notify_queue and notify_config.
   BalloonOptions device = {};
   DriverOptions driver = {};
   NotifyMode notify = NotifyMode::kEventfd;
@@ -34,10 +35,10 @@ struct ResizeReport {
   bool reached = false;     // false: the guest ran short of memory, or was told to stop
   std::uint64_t pages = 0;  // that entered or left the balloon
 
-  // From the new target until: the kernel had taken the last byte (inflate), the last page was
-  // free in the guest (deflate); and until the driver saw its last answer.
+  // From the new target until the kernel had taken the last byte, or, when nothing was discarded,
+  // until the guest was done.
   std::chrono::nanoseconds wall{0};
-  std::chrono::nanoseconds guest{0};
+  std::chrono::nanoseconds guest{0};  // until the driver saw its last answer
   // Where the time went: taking pages from the allocator or giving them back; encoding, queueing,
   // waiting, decoding and returning; checking, booking and translating; the kernel calls.
   struct Stages {
@@ -62,7 +63,9 @@ class VBALLOON_EXPORT Machine {
   ~Machine();
 
   // Sets the balloon's target and runs the guest on this thread until it is reached, until the
-  // guest runs short of memory, or until keep_going, asked between messages, says no.
+  // guest runs short of memory, or until keep_going, asked between messages, says no; the next call
+  // then goes on with the message in flight. Fails as BalloonDevice::set_target_pages() does. One
+  // thread at a time.
   [[nodiscard]] Result<ResizeReport> resize(std::uint64_t balloon_pages,
                                             const std::function<bool()>& keep_going = {});
 

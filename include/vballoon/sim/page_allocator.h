@@ -52,7 +52,7 @@ class VBALLOON_EXPORT PageAllocator {
   ~PageAllocator();
 
   // A block of 2^order pages, or nullopt when no zone has one, or when fewer than `reserve` pages
-  // would stay free.
+  // would stay free. Requires order <= kMaxOrder.
   [[nodiscard]] std::optional<Block> allocate(unsigned order, std::uint64_t reserve = 0);
 
   // Frees a block that was allocated and is on no list; parts of one may be freed one by one.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "device/guest_error_log.h"
+#include "device/limited_log.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-class GuestErrorLogTest : public ::testing::Test {
+class LimitedLogTest : public ::testing::Test {
  protected:
   void warn(int times) {
     for (int i = 0; i < times; ++i) log_.warn("descriptor loop");
@@ -26,28 +26,28 @@ class GuestErrorLogTest : public ::testing::Test {
   nanoseconds now_{milliseconds(5)};
   std::vector<std::string> lines_;
   std::vector<LogLevel> levels_;
-  GuestErrorLog log_{[this](LogLevel level, std::string_view text) {
-                       levels_.push_back(level);
-                       lines_.emplace_back(text);
-                     },
-                     [this] { return now_; }};
+  LimitedLog log_{[this](LogLevel level, std::string_view text) {
+                    levels_.push_back(level);
+                    lines_.emplace_back(text);
+                  },
+                  [this] { return now_; }};
 };
 
-TEST_F(GuestErrorLogTest, ReasonIsSaidAsAWarning) {
+TEST_F(LimitedLogTest, ReasonIsSaidAsAWarning) {
   log_.warn("descriptor loop");
 
   EXPECT_THAT(lines_, ElementsAre("balloon: descriptor loop"));
   EXPECT_THAT(levels_, ElementsAre(LogLevel::kWarning));
 }
 
-TEST_F(GuestErrorLogTest, FloodWithinASecondIsCutAtTheLimit) {
+TEST_F(LimitedLogTest, FloodWithinASecondIsCutAtTheLimit) {
   warn(10'000);
 
-  EXPECT_THAT(lines_, SizeIs(GuestErrorLog::kLinesPerSecond));
+  EXPECT_THAT(lines_, SizeIs(LimitedLog::kLinesPerSecond));
   EXPECT_THAT(lines_, Each("balloon: descriptor loop"));
 }
 
-TEST_F(GuestErrorLogTest, NothingMoreIsSaidUntilAWholeSecondHasPassed) {
+TEST_F(LimitedLogTest, NothingMoreIsSaidUntilAWholeSecondHasPassed) {
   warn(4);
   now_ += milliseconds(999);
 
@@ -56,7 +56,7 @@ TEST_F(GuestErrorLogTest, NothingMoreIsSaidUntilAWholeSecondHasPassed) {
   EXPECT_THAT(lines_, SizeIs(4));
 }
 
-TEST_F(GuestErrorLogTest, NextSecondSaysHowManyWereLeftOut) {
+TEST_F(LimitedLogTest, NextSecondSaysHowManyWereLeftOut) {
   warn(7);
   now_ += milliseconds(1000);
 
@@ -67,7 +67,7 @@ TEST_F(GuestErrorLogTest, NextSecondSaysHowManyWereLeftOut) {
   EXPECT_EQ(lines_[5], "balloon: descriptor loop");
 }
 
-TEST_F(GuestErrorLogTest, EverySecondHasALimitOfItsOwn) {
+TEST_F(LimitedLogTest, EverySecondHasALimitOfItsOwn) {
   warn(5);
   now_ += milliseconds(1000);
   warn(5);
@@ -78,9 +78,9 @@ TEST_F(GuestErrorLogTest, EverySecondHasALimitOfItsOwn) {
   EXPECT_THAT(lines_, SizeIs(12));
 }
 
-TEST(GuestErrorLogWithoutSinkTest, WarningGoesNowhere) {
+TEST(LimitedLogWithoutSinkTest, WarningGoesNowhere) {
   int asked = 0;
-  GuestErrorLog log(nullptr, [&asked] {
+  LimitedLog log(nullptr, [&asked] {
     ++asked;
     return nanoseconds(0);
   });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Says what a guest did wrong, at a rate that no guest can raise.
-#ifndef VBALLOON_SRC_DEVICE_GUEST_ERROR_LOG_H_
-#define VBALLOON_SRC_DEVICE_GUEST_ERROR_LOG_H_
+// Says what went wrong, at a rate that no guest can raise.
+#ifndef VBALLOON_SRC_DEVICE_LIMITED_LOG_H_
+#define VBALLOON_SRC_DEVICE_LIMITED_LOG_H_
 
 #include <chrono>
 #include <cstdint>
@@ -12,11 +12,11 @@
 
 namespace vballoon {
 
-class GuestErrorLog {
+class LimitedLog {
  public:
   static constexpr std::uint64_t kLinesPerSecond = 4;
 
-  GuestErrorLog(LogSink sink, Clock clock);
+  LimitedLog(LogSink sink, Clock clock);
 
   void warn(std::string_view text);
 
@@ -30,4 +30,4 @@ class GuestErrorLog {
 
 }  // namespace vballoon
 
-#endif  // VBALLOON_SRC_DEVICE_GUEST_ERROR_LOG_H_
+#endif  // VBALLOON_SRC_DEVICE_LIMITED_LOG_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "device/guest_error_log.h"
+#include "device/limited_log.h"
 
 #include <fmt/format.h>
 
@@ -7,10 +7,10 @@
 
 namespace vballoon {
 
-GuestErrorLog::GuestErrorLog(LogSink sink, Clock clock)
+LimitedLog::LimitedLog(LogSink sink, Clock clock)
     : sink_(std::move(sink)), clock_(std::move(clock)), window_start_(clock_()) {}
 
-void GuestErrorLog::warn(std::string_view text) {
+void LimitedLog::warn(std::string_view text) {
   if (!sink_) return;
   const auto now = clock_();
   if (now - window_start_ >= std::chrono::seconds(1)) {
