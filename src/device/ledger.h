@@ -29,24 +29,30 @@ class WordGatherer {
     // In locals, for the compiler to keep them in registers: a page can be a range of its own.
     std::uint64_t word = word_;
     std::uint64_t mask = mask_;
-    for (const PageRange& range : ranges) {
-      const std::uint64_t first = range.first + offset;
-      const unsigned bit = first % 64;
+    for (auto range = ranges.begin(); range != ranges.end(); ++range) {
+      const std::uint64_t first = range->first + offset;
       if (first / 64 != word) {
         if (mask != 0) on_word_(word, mask);
         word = first / 64;
         mask = 0;
       }
-      if (range.count == 1) {
-        mask |= std::uint64_t{1} << bit;
+      if (ranges.end() - range >= 4 && are_pages_of_one_word(&*range, offset)) {
+        mask |= bit_of(first) | bit_of(range[1].first + offset) | bit_of(range[2].first + offset) |
+                bit_of(range[3].first + offset);
+        range += 3;
         continue;
       }
-      if (range.count <= 64 - bit) {
-        mask |= (kAll >> (64 - range.count)) << bit;
+      if (range->count == 1) {
+        mask |= bit_of(first);
+        continue;
+      }
+      const unsigned bit = first % 64;
+      if (range->count <= 64 - bit) {
+        mask |= (kAll >> (64 - range->count)) << bit;
         continue;
       }
       on_word_(word++, mask | kAll << bit);
-      const std::uint64_t left = range.count - (64 - bit);
+      const std::uint64_t left = range->count - (64 - bit);
       if (left >= 64) on_whole_(word, left / 64);
       word += left / 64;
       mask = left % 64 != 0 ? kAll >> (64 - left % 64) : 0;
@@ -62,6 +68,13 @@ class WordGatherer {
 
  private:
   static constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
+
+  static std::uint64_t bit_of(std::uint64_t page) { return std::uint64_t{1} << page % 64; }
+  // Of ascending ranges: for a bitmap with every other bit these loops are the longest.
+  static bool are_pages_of_one_word(const PageRange* four, std::uint64_t offset) {
+    return (four[0].count | four[1].count | four[2].count | four[3].count) == 1 &&
+           (four[0].first + offset) / 64 == (four[3].first + offset) / 64;
+  }
 
   OnWord on_word_;
   OnWhole on_whole_;

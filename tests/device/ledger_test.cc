@@ -56,6 +56,21 @@ TEST_F(WordGathererTest, WordSharedWithTheTailOfALongRangeComesOnce) {
   EXPECT_THAT(gather({{0, 65}, {66, 1}}), ElementsAre(Pair(0u, kAll), Pair(1u, 0b101u)));
 }
 
+TEST_F(WordGathererTest, EveryOtherPageOfAWordIsOneMask) {
+  EXPECT_THAT(gather({{0, 1}, {2, 1}, {4, 1}, {6, 1}, {8, 1}, {10, 1}}),
+              ElementsAre(Pair(0u, 0b10101010101u)));
+}
+
+TEST_F(WordGathererTest, PagesOnBothSidesOfAWordBoundAreToldApart) {
+  EXPECT_THAT(gather({{60, 1}, {62, 1}, {64, 1}, {66, 1}}),
+              ElementsAre(Pair(0u, 0b101ull << 60), Pair(1u, 0b101u)));
+}
+
+TEST_F(WordGathererTest, RangeBehindSinglePagesKeepsItsLength) {
+  EXPECT_THAT(gather({{0, 1}, {2, 1}, {4, 1}, {6, 60}}),
+              ElementsAre(Pair(0u, kAll << 6 | 0b10101u), Pair(1u, 0b11u)));
+}
+
 TEST_F(WordGathererTest, WholeWordsOfARangeComeTogether) {
   Words whole;
   WordGatherer gatherer(
