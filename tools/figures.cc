@@ -82,6 +82,7 @@ RowRun median_of(const std::vector<RowRun>& runs) {
   median.deflate = median_phase(runs, &RowRun::deflate);
   if (median.vcpu_loss_percent) {
     std::vector<double> losses;
+    losses.reserve(runs.size());
     for (const RowRun& run : runs) losses.push_back(run.vcpu_loss_percent.value_or(0));
     median.vcpu_loss_percent = median_of(std::move(losses));
   }

@@ -45,7 +45,7 @@ volatile std::uint64_t* value_in(const MemoryRegion& region, std::uint64_t page)
 Result<std::uint64_t> resident_bytes(const GuestMemory& memory) {
   std::uint64_t bytes = 0;
   for (const MemoryRegion& region : memory.regions()) {
-    const auto resident = resident_in(region);
+    auto resident = resident_in(region);
     if (!resident) return resident;
     bytes += *resident;
   }

@@ -137,7 +137,7 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
 }
 
 Result<void> BalloonDriver::Impl::set_up_queues() {
-  for (std::uint16_t i = 0; i < queues.size(); ++i) {
+  for (const std::uint16_t i : {kInflateQueue, kDeflateQueue}) {
     const auto ring = take_buffer(lay_out_ring(options.queue_size, 0).bytes);
     if (!ring) return tl::unexpected(ring.error());
     QueueConfig config = lay_out_ring(options.queue_size, ring->address).config;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <ranges>
 
 #include "guest/buddy_zone.h"
 
@@ -54,10 +55,10 @@ std::optional<Block> PageAllocator::allocate(unsigned order, std::uint64_t reser
   const std::uint64_t pages = std::uint64_t{1} << order;
   if (free_pages_ < pages || free_pages_ - pages < reserve) return std::nullopt;
 
-  for (auto zone = zones_.rbegin(); zone != zones_.rend(); ++zone) {
-    if (!zone->buddies.can_allocate(order)) continue;
+  for (auto& zone : zones_ | std::views::reverse) {
+    if (!zone.buddies.can_allocate(order)) continue;
     free_pages_ -= pages;
-    return zone->buddies.allocate(order);
+    return zone.buddies.allocate(order);
   }
   return std::nullopt;
 }

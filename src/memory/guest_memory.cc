@@ -52,7 +52,7 @@ Result<void> check_borrowed(const BorrowedRegion& region) {
   if (!std::has_single_bit(page_bytes) || page_bytes < kPageSize) {
     return invalid(address, region.bytes, "has an impossible host page size");
   }
-  if (const auto ok = check_layout({address, region.bytes}, page_bytes); !ok) return ok;
+  if (auto ok = check_layout({address, region.bytes}, page_bytes); !ok) return ok;
   if (region.host == nullptr) return invalid(address, region.bytes, "has no host address");
   if (reinterpret_cast<std::uintptr_t>(region.host) % page_bytes != 0 ||
       region.fd_offset % page_bytes != 0) {

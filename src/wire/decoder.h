@@ -26,7 +26,7 @@
 namespace vballoon {
 
 // The largest piece of a payload that is looked at in one go.
-inline constexpr std::size_t kPayloadWindowBytes = 64 * 1024;
+inline constexpr std::size_t kPayloadWindowBytes = std::size_t{64} * 1024;
 
 // What one window can become at the most. The densest is a bitmap record of 64 bytes: a head and
 // 7 words, of whose 448 bits every other one can be a range of its own.

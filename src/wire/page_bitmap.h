@@ -26,7 +26,7 @@ namespace vballoon {
 
 inline constexpr std::size_t kBitmapHeaderBytes = 8;
 // The data buffer of the published driver: 4096 words.
-inline constexpr std::size_t kBitmapDataBytes = 32 * 1024;
+inline constexpr std::size_t kBitmapDataBytes = std::size_t{32} * 1024;
 // Pages that one bitmap covers: 1 GiB.
 inline constexpr std::uint64_t kBitmapWindowPages = 262144;
 
