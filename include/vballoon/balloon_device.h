@@ -140,9 +140,8 @@ class VBALLOON_EXPORT BalloonDevice {
 
   // ---- for the embedder ---------------------------------------------------------------------
 
-  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory
-  // or 2^32 - 1 pages,
-  // and with kInvalidArgument when bytes are no multiple of 4 KiB.
+  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory or
+  // 2^32 - 1 pages, and with kInvalidArgument when bytes are no multiple of 4 KiB.
   [[nodiscard]] Result<void> set_target_bytes(std::uint64_t balloon_bytes);
   [[nodiscard]] Result<void> set_target_pages(std::uint64_t balloon_pages);
   [[nodiscard]] std::uint64_t target_pages() const;

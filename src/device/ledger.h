@@ -70,7 +70,7 @@ class WordGatherer {
   static constexpr std::uint64_t kAll = std::numeric_limits<std::uint64_t>::max();
 
   static std::uint64_t bit_of(std::uint64_t page) { return std::uint64_t{1} << page % 64; }
-  // Of ascending ranges: for a bitmap with every other bit these loops are the longest.
+  // Looked at four at a time, as they ascend: a bitmap with every other bit has nothing else.
   static bool are_pages_of_one_word(const PageRange* four, std::uint64_t offset) {
     return (four[0].count | four[1].count | four[2].count | four[3].count) == 1 &&
            (four[0].first + offset) / 64 == (four[3].first + offset) / 64;

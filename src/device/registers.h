@@ -2,8 +2,8 @@
 // What a driver reads and writes of a balloon device: features, status, configuration space.
 //
 // Rules only, after virtio 1.3, sections 2.1, 3.1.1 and 5.5.4; whoever holds the registers orders
-// the accesses. A wrong write is answered with an Errc and changes nothing, but for
-// a status whose FEATURES_OK is refused: its other bits are set.
+// the accesses. A wrong write is answered with an Errc and changes nothing, but for a status whose
+// FEATURES_OK is refused: its other bits are set.
 #ifndef VBALLOON_SRC_DEVICE_REGISTERS_H_
 #define VBALLOON_SRC_DEVICE_REGISTERS_H_
 
