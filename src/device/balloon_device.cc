@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/page_batch.h"
 #include "device/discard_plan.h"
 #include "device/ledger.h"
 #include "device/limited_log.h"
@@ -227,7 +226,7 @@ void BalloonDevice::Impl::book(const DiscardPlan::Outcome& outcome, Errc unchang
 
 void BalloonDevice::Impl::inflate_batch() {
   const auto decode = lap();
-  const std::uint64_t repeated = sort_and_merge(reader.batch());
+  const std::uint64_t repeated = reader.order_batch();
   {
     const std::lock_guard guard(state_lock);
     count_unlocked(Errc::kPageRepeated, repeated);
@@ -264,7 +263,7 @@ void BalloonDevice::Impl::discard(std::span<const HostRun> runs, bool huge) {
 
 void BalloonDevice::Impl::deflate_batch() {
   const auto decode = lap();
-  const std::uint64_t repeated = sort_and_merge(reader.batch());
+  const std::uint64_t repeated = reader.order_batch();
   const bool will_need = options.deflate_action == DeflateAction::kWillNeed;
   {
     const std::lock_guard guard(state_lock);

@@ -52,12 +52,16 @@ class MessageReader {
     for (const GuestBuffer& buffer : chain.writable()) {
       if (batch_.size() == kMaxBatchRanges) make_room();
       if (!go_on()) return;
+      apart_ = false;
       if (const auto bad = decoder.buffer(buffer, batch_)) error(*bad);
     }
     if (const auto bad = decoder.end()) error(*bad);
   }
 
   [[nodiscard]] PageRanges& batch() { return batch_; }
+  // Puts the batch in order, as sort_and_merge() does; returns how many pages were named more than
+  // once.
+  std::uint64_t order_batch();
 
  private:
   // How far the payload of one message has been read.
@@ -72,6 +76,7 @@ class MessageReader {
   std::vector<std::unique_ptr<Decoder>> decoders_;  // by Codec
   std::vector<std::byte> window_;
   PageRanges batch_;
+  bool apart_ = false;  // the batch is known to be in order
 };
 
 }  // namespace vballoon

@@ -47,6 +47,9 @@ class VBALLOON_EXPORT Decoder {
   struct Step {
     std::size_t consumed = 0;  // bytes; the rest must stand first in the next window
     std::optional<Errc> error = std::nullopt;  // the message ends here; ranges so far hold
+    // Each range that was appended is known to end before the next one begins, with a gap. A
+    // format that learns it in passing saves the look at every range.
+    bool apart = false;
   };
   // Reads whole entries from the next window. Unless it is the last one it has
   // kPayloadWindowBytes; consumes all but the beginning of an entry that the window cuts

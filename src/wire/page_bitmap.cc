@@ -169,8 +169,14 @@ PageRange* write_runs(std::uint64_t word, Pfn first, unsigned order, PageRange* 
 // From so many runs on, going through all bytes of a word is faster than from run to run.
 constexpr int kManyRuns = 8;
 
-// Appends the runs of ones of a bitmap word whose bits are blocks of 2^order pages.
-void read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) {
+// The last bit of each byte but one.
+constexpr std::uint64_t kByteEnds = 0x0080808080808080;
+
+// Appends the runs of ones of a bitmap word whose bits are blocks of 2^order pages. Returns
+// whether they are known to lie behind all ranges before, and apart.
+bool read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) {
+  if (word == 0) return true;
+  const bool behind = out.ends_before(first);
   std::size_t most = kMaxRunsPerWord;
   if ((word & 1) != 0) {  // may continue what stood before
     const auto length = static_cast<std::uint64_t>(std::countr_one(word));
@@ -181,12 +187,15 @@ void read_word(std::uint64_t word, Pfn first, unsigned order, RangeWriter& out) 
   PageRange* to = out.room(most);
   const bool many = order == 0 && std::popcount(word & ~(word << 1)) >= kManyRuns;
   out.commit(many ? write_byte_runs(word, first, to) : write_runs(word, first, order, to));
+  const bool cut = many && (word & word >> 1 & kByteEnds) != 0;
+  return behind && !cut;
 }
 
 // Appends what the whole records of a window name. A record that is cut by the end of the message
 // is not told from one that is cut by the window: what is left over fails in end().
 Decoder::Step read_records(std::span<const std::byte> window, PageRanges& out) {
   RangeWriter writer(out);
+  bool apart = true;
   std::size_t at = 0;
   while (window.size() - at >= kWordBytes) {
     const RecordHead head = unpack(load_le<std::uint64_t>(window.data() + at));
@@ -198,15 +207,18 @@ Decoder::Step read_records(std::span<const std::byte> window, PageRanges& out) {
     if (record_bytes > window.size() - at) break;
 
     const unsigned order = head.page_shift - kPageShift;
-    if (head.bitmap_bytes == 0) writer.append({head.start, std::uint64_t{1} << order});
+    if (head.bitmap_bytes == 0) {
+      apart &= writer.ends_before(head.start);
+      writer.append({head.start, std::uint64_t{1} << order});
+    }
     Pfn first = head.start;
     for (std::size_t i = kWordBytes; i < record_bytes; i += kWordBytes) {
-      read_word(load_le<std::uint64_t>(window.data() + at + i), first, order, writer);
+      apart &= read_word(load_le<std::uint64_t>(window.data() + at + i), first, order, writer);
       first += kWordBits << order;
     }
     at += record_bytes;
   }
-  return {at};
+  return {at, std::nullopt, apart};
 }
 
 }  // namespace

@@ -33,6 +33,11 @@ class RangeWriter {
   }
   void commit(PageRange* next) { next_ = next; }
 
+  // Whether what begins at this page lies behind the last range of this writer, or continues it.
+  [[nodiscard]] bool ends_before(Pfn first) const {
+    return used() == begin_ || next_[-1].end() <= first;
+  }
+
   // Appends a range, or lengthens the last one of this writer that it continues.
   void append(PageRange range) {
     if (used() > begin_ && next_[-1].end() == range.first) {

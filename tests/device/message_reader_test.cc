@@ -61,6 +61,11 @@ class MessageReaderTest : public ::testing::Test {
         [this] { return windows_left_-- > 0; }, [this](Errc code) { errors_.push_back(code); });
     take_batch();
   }
+  // Reads a bitmap behind what is in the batch.
+  void read_into_batch(const Message& message) {
+    reader_.read(
+        Codec::kPageBitmap, chain_of(message), [] {}, [] { return true; }, [](Errc) {});
+  }
   void take_batch() {
     most_ranges_ = std::max(most_ranges_, reader_.batch().size());
     ranges_.insert(ranges_.end(), reader_.batch().begin(), reader_.batch().end());
@@ -217,6 +222,32 @@ TEST_F(MessageReaderTest, MessagesThatFollowOneAnotherShareTheBatch) {
       Codec::kPfnArray, second, [] {}, yes, [](Errc) {});
 
   EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{1, 1}, PageRange{2, 1}));
+}
+
+TEST_F(MessageReaderTest, BitmapBelowTheOneBeforeIsPutInOrder) {
+  read_into_batch(bitmap_message({record_head(64, kPageShift, 8), 5}));
+  read_into_batch(bitmap_message({record_head(0, kPageShift, 8), 5}));
+
+  EXPECT_EQ(reader_.order_batch(), 0u);
+  EXPECT_THAT(reader_.batch(),
+              ElementsAre(PageRange{0, 1}, PageRange{2, 1}, PageRange{64, 1}, PageRange{66, 1}));
+}
+
+TEST_F(MessageReaderTest, BitmapThatRepeatsPagesOfTheOneBeforeIsMerged) {
+  read_into_batch(bitmap_message({record_head(0, kPageShift, 8), 5}));
+  read_into_batch(bitmap_message({record_head(0, kPageShift, 8), 5}));
+
+  EXPECT_EQ(reader_.order_batch(), 2u);
+  EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{0, 1}, PageRange{2, 1}));
+}
+
+TEST_F(MessageReaderTest, BitmapAfterAnUnorderedOneDoesNotMakeTheBatchOrdered) {
+  read_into_batch(
+      bitmap_message({record_head(64, kPageShift, 8), 1, record_head(0, kPageShift, 8), 1}));
+  read_into_batch(bitmap_message({record_head(128, kPageShift, 8), 1}));
+
+  EXPECT_EQ(reader_.order_batch(), 0u);
+  EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{0, 1}, PageRange{64, 1}, PageRange{128, 1}));
 }
 
 // Every other page of a word makes 32 ranges of 8 bytes: the densest there is.

@@ -35,10 +35,18 @@ struct Decoded {
   PageRanges ranges = {};
   std::vector<Errc> errors = {};
   std::size_t most_ranges_per_window = 0;
+  bool apart = false;  // what the decoder said of the last window
 };
 
 inline void note(std::optional<Errc> error, Decoded& decoded) {
   if (error.has_value()) decoded.errors.push_back(*error);
+}
+
+// What a decoder says of its ranges has to be true, whoever asks for what.
+inline void expect_apart(std::span<const PageRange> ranges) {
+  const auto touch = std::ranges::adjacent_find(
+      ranges, [](const PageRange& a, const PageRange& b) { return a.end() >= b.first; });
+  EXPECT_EQ(touch, ranges.end());
 }
 
 // Reads windows as the device does: what a window leaves over stands first in the next one.
@@ -55,6 +63,8 @@ inline void decode_payload(Decoder& decoder, const WireMessage& message, std::si
     step = decoder.payload(window, decoded.ranges);
     decoded.most_ranges_per_window =
         std::max(decoded.most_ranges_per_window, decoded.ranges.size() - before);
+    decoded.apart = step.apart;
+    if (step.apart) expect_apart(std::span(decoded.ranges).subspan(before));
     note(step.error, decoded);
     if (step.error.has_value() || step.consumed == 0) return;
   }

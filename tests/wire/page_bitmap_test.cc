@@ -330,6 +330,34 @@ TEST(PageBitmapDecoderTest, MessageThatIsGivenUpWithinItsRecordsFailsAtItsEnd) {
 }
 
 // Records cut at any word, under a header that fits what is left.
+TEST(PageBitmapApartTest, EveryOtherPageIsApartWhicheverPageItBeginsWith) {
+  constexpr std::uint64_t kEven = 0x5555555555555555;
+
+  EXPECT_TRUE(decode_records({head(0, 12, 16), kEven, kEven}).apart);
+  EXPECT_TRUE(decode_records({head(0, 12, 16), kEven << 1, kEven << 1}).apart);
+}
+
+TEST(PageBitmapApartTest, RunAcrossWordsIsOneRangeAndApart) {
+  const Decoded decoded = decode_records({head(0, 12, 16), ~std::uint64_t{0} << 60, 0xF00F});
+
+  EXPECT_THAT(decoded.ranges, ElementsAre(PageRange{60, 8}, PageRange{76, 4}));
+  EXPECT_TRUE(decoded.apart);
+}
+
+TEST(PageBitmapApartTest, RunThatIsCutAtAByteIsNot) {
+  EXPECT_FALSE(decode_records({head(0, 12, 8), 0x55555555555555D5 | 0x100}).apart);
+}
+
+TEST(PageBitmapApartTest, RecordBelowTheOneBeforeIsNot) {
+  EXPECT_FALSE(decode_records({head(64, 12, 8), 1, head(0, 12, 8), 1}).apart);
+  EXPECT_FALSE(decode_records({head(64, 18, 0), head(0, 18, 0)}).apart);
+}
+
+TEST(PageBitmapApartTest, RecordInsideTheOneBeforeIsNot) {
+  EXPECT_FALSE(decode_records({head(0, 18, 0), head(0, 12, 8), 0x10}).apart);
+  EXPECT_FALSE(decode_records({head(0, 18, 0), head(32, 12, 0)}).apart);
+}
+
 RC_GTEST_PROP(PageBitmapProperty, RecordsCutAnywhereGiveAPrefix, ()) {
   std::vector<std::byte> data =
       words({head(7, 12, 0), head(64, 12, 16), 5, 5, head(256, 18, 8), 3});
