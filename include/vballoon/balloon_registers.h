@@ -24,6 +24,14 @@ inline constexpr std::uint16_t kDeflateQueue = 1;
 // Fields of the configuration space, each le32 in units of 4 KiB (5.5.4).
 inline constexpr std::uint64_t kNumPagesOffset = 0;  // target; written by the device
 inline constexpr std::uint64_t kActualOffset = 4;    // written by the driver
+// Only with FREE_PAGE_HINT: the command id of a round of hints; written by the device.
+inline constexpr std::uint64_t kHintCommandOffset = 8;
+// Only with PAGE_POISON: what free pages are filled with, a byte four times; written by the driver.
+inline constexpr std::uint64_t kPoisonValueOffset = 12;
+
+// Command ids with a meaning of their own (5.5.6.5); rounds have others.
+inline constexpr std::uint32_t kHintStop = 0;
+inline constexpr std::uint32_t kHintDone = 1;
 
 }  // namespace vballoon
 

@@ -12,10 +12,22 @@ namespace vballoon {
 
 // Number of a feature bit.
 enum class Feature : std::uint8_t {
-  kMustTellHost = 0,  // 5.5.3: the driver tells before it uses pages from the balloon
+  // Of the balloon (5.5.3).
+  kMustTellHost = 0,   // the driver tells before it uses pages from the balloon
+  kStatsVq = 1,        // a queue for memory statistics
+  kDeflateOnOom = 2,   // the driver may take pages back when the guest runs out of memory
+  kFreePageHint = 3,   // a queue that names free pages on request
+  kPagePoison = 4,     // the driver says with what it fills free pages
+  kPageReporting = 5,  // a queue that names free pages as they become free
+  // Of every device (6).
   kIndirectDesc = 28,
   kEventIdx = 29,
   kVersion1 = 32,
+  kAccessPlatform = 33,
+  kRingPacked = 34,
+  kInOrder = 35,
+  kNotificationData = 38,
+  kRingReset = 40,
 };
 
 // A set of feature bits, as both sides negotiate them.
