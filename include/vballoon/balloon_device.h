@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "vballoon/balloon_registers.h"
@@ -26,6 +27,7 @@
 #include "vballoon/log.h"
 #include "vballoon/page_range.h"
 #include "vballoon/result.h"
+#include "vballoon/stats.h"
 
 namespace vballoon {
 
@@ -38,6 +40,12 @@ enum class DeflateAction : std::uint8_t {
   kWillNeed,  // MADV_WILLNEED
 };
 
+// How much process() does before it comes back. Counted, not timed.
+struct WorkBudget {
+  std::uint64_t pages = std::uint64_t{1} << 18;   // named by messages; 1 GiB of them
+  std::uint64_t bytes = std::uint64_t{16} << 20;  // of payload
+};
+
 struct BalloonOptions {
   Dialect dialect = Dialect::kStandard;
   // The feature bit that announces a dialect other than the standard's: 1 to 23 or 50 to 63, those
@@ -46,6 +54,19 @@ struct BalloonOptions {
   // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DeflateAction deflate_action = DeflateAction::kNothing;
+  QueueNumbering numbering = QueueNumbering::kDense;
+  // Leave FEATURES_OK clear for a driver that does not accept MUST_TELL_HOST (5.5.3.2).
+  bool require_must_tell_host = false;
+  // Whether an array of page numbers in which every other 32-bit word is 0 is one of 64-bit
+  // numbers, as the Windows driver writes them. Unset: if MUST_TELL_HOST was not accepted, which
+  // that driver never does.
+  std::optional<bool> wide_pfns = std::nullopt;
+  WorkBudget budget = {};
+  // With MUST_TELL_HOST: acknowledge inflates at once and leave the discards to whoever calls
+  // run_owed_discards(). As soon as more than max_owed_bytes would be owed, process() discards
+  // before it acknowledges, as it does otherwise.
+  bool write_behind = false;
+  std::uint64_t max_owed_bytes = std::uint64_t{1} << 30;
 
   // Interrupts, called without a lock held: a queue has used buffers the driver waits for
   // (on the thread of process()), the configuration or the status changed (on any thread). One
@@ -53,6 +74,19 @@ struct BalloonOptions {
   // transport that keeps an interrupt status drops it then.
   std::function<void(std::uint16_t queue)> notify_queue = {};
   std::function<void()> notify_config = {};
+  // process(queue) has something to do without a kick: one that came before DRIVER_OK, or a
+  // request for statistics. Called without a lock held, on any thread. Without it call process()
+  // for every queue after DRIVER_OK and after request_stats().
+  std::function<void(std::uint16_t queue)> wake = {};
+  // run_owed_discards() has something to do after it had nothing. Called without a lock held, on
+  // the thread of process() or of resume_discards().
+  std::function<void()> discards_owed = {};
+  // Pages that the guest says are free, while a round of hints is active; needed to offer
+  // FREE_PAGE_HINT. Ascending, inside guest memory. Called on the thread of process() before the
+  // guest may touch them again, with the device's queues locked: it must not call the device back.
+  // What was written to a page since start_hints() has to be copied all the same, so this is for
+  // a caller that tracks writes. The device never discards them.
+  std::function<void(std::span<const PageRange>)> on_free_page_hints = {};
 
   LogSink log = {};  // at most a few messages a second, whatever the guest does
   Clock clock = steady_clock();
@@ -63,6 +97,8 @@ struct StageTimes {
   std::chrono::nanoseconds decode{0};     // taking chains, copying and reading payloads, returning
   std::chrono::nanoseconds translate{0};  // sorting, checking, booking, guest to host addresses
   std::chrono::nanoseconds discard{0};    // in the kernel
+  // Of `discard`, what run_owed_discards() did while process() went on.
+  std::chrono::nanoseconds discard_behind{0};
   // When the kernel had taken the last byte: a time of BalloonOptions::clock.
   std::chrono::nanoseconds last_discard_end{0};
 };
@@ -71,7 +107,10 @@ struct StageTimes {
 struct BalloonMetrics {
   std::uint64_t inflate_messages = 0;
   std::uint64_t deflate_messages = 0;
-  std::uint64_t queue_bytes = 0;  // readable bytes taken, and 16 for each descriptor
+  std::uint64_t stats_messages = 0;
+  std::uint64_t hint_messages = 0;    // pages of free page hints
+  std::uint64_t report_messages = 0;  // of free page reports
+  std::uint64_t queue_bytes = 0;      // readable bytes taken, and 16 for each descriptor
 
   // Pages named in inflates, each once a batch, counted before they are discarded. At all times
   // inflated = freed + owed + forgone + cancelled.
@@ -81,6 +120,14 @@ struct BalloonMetrics {
   std::uint64_t owed_bytes = 0;       // in the balloon now, not yet given back
   std::uint64_t forgone_bytes = 0;    // acknowledged, and never to be given back
   std::uint64_t cancelled_bytes = 0;  // deflated or inflated again while owed
+
+  // Pages named in free page reports, and how many of them the kernel took; the others lie in a
+  // huge host page that was not named as a whole, were refused, or may not be changed
+  // (PAGE_POISON).
+  std::uint64_t reported_bytes = 0;
+  std::uint64_t reported_freed_bytes = 0;
+  // Pages handed to on_free_page_hints; those of a round that is over are not.
+  std::uint64_t hinted_bytes = 0;
 
   std::uint64_t discard_calls = 0;
   std::uint64_t discard_failures = 0;  // pieces that the kernel refused; neighbours are one
@@ -94,6 +141,20 @@ struct BalloonMetrics {
   [[nodiscard]] std::uint64_t count(Errc code) const {
     return errors[static_cast<std::size_t>(code)];
   }
+};
+
+// Where a round of free page hints stands (5.5.6.5).
+enum class HintState : std::uint8_t {
+  kStopped,    // no hints are wanted
+  kRequested,  // the guest has been asked for hints and has not begun
+  kActive,     // hints come
+  kExhausted,  // the guest has no more
+  kDone,       // the guest may use the pages again
+};
+
+struct HintStatus {
+  HintState state = HintState::kStopped;
+  std::uint32_t command_id = 0;  // as the configuration space says
 };
 
 class VBALLOON_EXPORT BalloonDevice {
@@ -113,7 +174,7 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] Features offered_features() const;
 
   // What the driver accepts; takes effect when it sets FEATURES_OK, which stays clear when a
-  // feature was not offered or VERSION_1 is missing (3.1.1).
+  // feature was not offered or one that is needed is missing (3.1.1).
   void write_features(Features accepted);
 
   [[nodiscard]] std::uint8_t read_status() const;
@@ -121,22 +182,38 @@ class VBALLOON_EXPORT BalloonDevice {
   // Returns after a discard in flight has returned.
   void write_status(std::uint8_t status);
 
-  // Little-endian bytes of the configuration space (5.5.4): le32 num_pages, le32 actual. Reads
-  // outside it give zeros; writes to anything but `actual` are ignored and counted.
+  // Little-endian bytes of the configuration space (5.5.4): le32 num_pages, le32 actual; with
+  // FREE_PAGE_HINT offered le32 free_page_hint_cmd_id, with PAGE_POISON that and le32 poison_val.
+  // Reads outside it give zeros; writes to anything but `actual`, and `poison_val` before
+  // DRIVER_OK, are ignored and counted.
   void read_config(std::uint64_t offset, std::span<std::byte> out) const;
   void write_config(std::uint64_t offset, std::span<const std::byte> in);
+  // Another number when two reads of the configuration space may not belong together (2.5).
+  [[nodiscard]] std::uint32_t config_generation() const;
 
-  [[nodiscard]] std::uint16_t queue_count() const;
-  // Requires FEATURES_OK and not DRIVER_OK. The event index and indirect fields are taken from the
-  // negotiated features. Fails, and counts, with kBadQueueConfig at another time, for an index that
-  // is none and for a size beyond kBalloonMaxQueueSize, and as DeviceQueue::start() does.
+  // Whether there is a queue of that number: with the features that were negotiated, or before
+  // FEATURES_OK with those that are offered.
+  [[nodiscard]] bool has_queue(std::uint16_t index) const;
+  // Requires FEATURES_OK, and not DRIVER_OK unless the queue was reset. The event index and
+  // indirect fields are taken from the negotiated features. Fails, and counts, with kBadQueueConfig
+  // at another time, for an index that is none and for a size beyond kBalloonMaxQueueSize, and as
+  // DeviceQueue::start() does.
   [[nodiscard]] Result<void> set_queue(std::uint16_t index, const QueueConfig& config);
+  // Stops a queue (2.6.1): chains that are held go unanswered, rings are not touched any more. With
+  // RING_RESET it may be set up again while the device runs. Returns after a discard in flight has
+  // returned. Pages that the queue has brought stay in the balloon.
+  void reset_queue(std::uint16_t index);
 
-  // Serves a queue until it is empty or until as many chains were served as the queue has
-  // entries, or fewer that were long; true when there may be more. Call it when the queue is
-  // kicked, and again while it answers true. Does nothing before DRIVER_OK, while the device
-  // needs a reset, while one waits, or for an index that is none.
+  // Serves a queue until it is empty or until the work budget is spent, or until as many chains
+  // were served as the queue has entries; true when there may be more, in the middle of a message
+  // even. Call it when the queue is kicked, and again while it answers true, as it also does while
+  // a reset waits. Does nothing while the device needs a reset or for an index that is none. Before
+  // DRIVER_OK it remembers the kick: DRIVER_OK then asks for the call by `wake`.
   bool process(std::uint16_t index);
+  // The same for a thread that watches the rings before it sleeps: leaves kicks switched off, and
+  // is true when it found something to do. Before the thread sleeps it has to call process() for
+  // each queue, which asks for kicks again.
+  bool poll(std::uint16_t index);
 
   // ---- for the embedder ---------------------------------------------------------------------
 
@@ -150,6 +227,43 @@ class VBALLOON_EXPORT BalloonDevice {
   // What the device has booked: pages inflated and not deflated since the last reset.
   [[nodiscard]] std::uint64_t ballooned_pages() const;
   [[nodiscard]] bool is_ballooned(Pfn pfn) const;  // false outside guest memory
+
+  // Statistics. Ask once: the answer will be in stats(), which says so when there is none after
+  // `timeout`. A guest that is collecting already answers both requests at once. Fails with
+  // kNotSupported unless STATS_VQ was negotiated by a driver that runs.
+  [[nodiscard]] Result<void> request_stats(std::chrono::nanoseconds timeout);
+  // Ask again and again, from now on, driven by tick(); 0 asks on demand only. Survives a reset.
+  void set_stats_interval(std::chrono::nanoseconds interval);
+  [[nodiscard]] StatsReport stats() const;
+  // Does what time has made due, on the thread of process(); returns at which time of the clock it
+  // wants to be called next, if at all. Call it again after set_stats_interval() and when stats()
+  // has a new answer.
+  std::optional<std::chrono::nanoseconds> tick();
+
+  // Discards that wait. While they are inhibited (a device has guest memory pinned, the guest is
+  // being copied) nothing is given to the kernel: pages are acknowledged and owed, or forgone
+  // without MUST_TELL_HOST, and reports are answered without a discard. inhibit_discards() returns
+  // when no discard is in flight, and has to be resumed as often as it was called. What is owed
+  // then is left to run_owed_discards(), or, without BalloonOptions::discards_owed, done before
+  // resume_discards() returns.
+  void inhibit_discards();
+  void resume_discards();
+  // Gives back some of what is owed, at most 64 MiB; true when there may be more. For a thread of
+  // its own; holds no lock of the device while the kernel works. What the kernel refuses stays
+  // owed and is tried again after the next inflate that is put off, or by drain().
+  bool run_owed_discards();
+  // Gives back all that is owed and can be given back; true when nothing is owed any more. A huge
+  // host page that is not in the balloon as a whole stays owed.
+  bool drain();
+
+  // Free page hints, for a host that is about to copy guest memory and tracks writes to it. A
+  // round begins with a new command id, stop_hints() ends it because hints are of no more use, and
+  // finish_hints() lets the guest have the pages back. start_hints() fails with kNotSupported
+  // unless FREE_PAGE_HINT was negotiated by a driver that runs.
+  [[nodiscard]] Result<std::uint32_t> start_hints();
+  void stop_hints();
+  void finish_hints();
+  [[nodiscard]] HintStatus hint_status() const;
 
   [[nodiscard]] BalloonMetrics metrics() const;
 

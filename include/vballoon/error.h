@@ -34,15 +34,20 @@ enum class Errc : std::uint8_t {
   kBadMessageHeader,    // unknown command or a length that does not fit the payload
   kBadRecord,           // a bitmap record that is malformed or truncated
   kUnalignedRange,      // a buffer that does not begin and end on page bounds
+  kStatsBufferExtra,    // a statistics buffer while the device holds one
+  kBadHintCommand,      // a command id of free page hints that is not 4 bytes
   // The guest misbehaves: pages.
   kPageOutOfRange,       // a page outside guest memory
   kPageRepeated,         // a page named twice before one acknowledgement
   kPageAlreadyInflated,  // inflated, though it is in the balloon
   kPageNotInflated,      // deflated, though it is not in the balloon
   // The guest misbehaves: registers.
-  kFeaturesNotOffered,  // a feature accepted that was not offered, or VERSION_1 refused
+  kFeaturesNotOffered,  // a feature accepted that was not offered
+  kLegacyDriver,        // VERSION_1 not accepted
+  kMustTellHostNeeded,  // MUST_TELL_HOST not accepted, where the device insists on it
   kConfigReadOnly,      // a write to a field that only the device writes
   kConfigOutOfRange,    // an access outside the configuration space
+  kPoisonChanged,       // poison_val written while DRIVER_OK was set
   kBadQueueConfig,      // ring size or addresses that the specification forbids
   kBadStatus,           // a status bit cleared, or set out of order
   // The embedder misuses the library, or the host fails.

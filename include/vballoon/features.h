@@ -69,6 +69,12 @@ enum class Dialect : std::uint8_t {
   kScatterGather,  // every contiguous run of pages is one device-writable descriptor
 };
 
+// How queues are numbered when a feature that brings one was not negotiated.
+enum class QueueNumbering : std::uint8_t {
+  kDense,  // one after the other over those that exist: what Linux and nearly all devices do
+  kFixed,  // as the standard prints them (5.5.2): statistics are always queue 2
+};
+
 // The bit that the published series gave to both experimental dialects.
 inline constexpr unsigned kPublishedDialectBit = 3;
 

@@ -39,6 +39,10 @@ std::string_view to_string(Errc code) noexcept {
       return "malformed bitmap record";
     case Errc::kUnalignedRange:
       return "range not on page bounds";
+    case Errc::kStatsBufferExtra:
+      return "statistics buffer while one is held";
+    case Errc::kBadHintCommand:
+      return "command id of free page hints that is not 4 bytes";
     case Errc::kPageOutOfRange:
       return "page outside guest memory";
     case Errc::kPageRepeated:
@@ -49,10 +53,16 @@ std::string_view to_string(Errc code) noexcept {
       return "page not in the balloon";
     case Errc::kFeaturesNotOffered:
       return "features accepted that were not offered";
+    case Errc::kLegacyDriver:
+      return "legacy driver, which this device does not serve: VERSION_1 not accepted";
+    case Errc::kMustTellHostNeeded:
+      return "MUST_TELL_HOST not accepted, which this device insists on";
     case Errc::kConfigReadOnly:
       return "write to a read-only configuration field";
     case Errc::kConfigOutOfRange:
       return "access outside the configuration space";
+    case Errc::kPoisonChanged:
+      return "poison value written to a running device";
     case Errc::kBadQueueConfig:
       return "invalid queue configuration";
     case Errc::kBadStatus:

@@ -4,32 +4,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <atomic>
+#include <cassert>
 #include <limits>
-#include <mutex>
+#include <string>
 #include <utility>
-#include <vector>
 
-#include "device/discard_plan.h"
-#include "device/ledger.h"
-#include "device/limited_log.h"
-#include "device/message_reader.h"
-#include "device/registers.h"
-#include "memory/will_need.h"
-#include "wire/dialect.h"
+#include "device/balloon_device_impl.h"
 
 namespace vballoon {
 namespace {
 
-constexpr std::uint64_t kDescriptorBytes = 16;
-
-// No further chain is taken in a turn that has read this much: one message may have 4 GiB.
-constexpr std::uint64_t kTurnBytes = std::uint64_t{16} << 20;
-
 Features offer_of(const BalloonOptions& options) {
   const Features features = options.features.with(Feature::kVersion1);
   return options.dialect == Dialect::kStandard ? features : features.with_bit(options.dialect_bit);
+}
+
+Features required_by(const BalloonOptions& options) {
+  return options.require_must_tell_host ? Features{Feature::kMustTellHost} : Features();
 }
 
 // Those of a device type (2.2), but for MUST_TELL_HOST, which any dialect negotiates beside.
@@ -37,86 +28,73 @@ bool may_announce_a_dialect(unsigned bit) {
   return (bit >= 1 && bit <= 23) || (bit >= 50 && bit <= 63);
 }
 
-constexpr Features kImplemented{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx,
-                                Feature::kVersion1};
+constexpr Features kImplemented{
+    Feature::kMustTellHost, Feature::kStatsVq,       Feature::kDeflateOnOom, Feature::kFreePageHint,
+    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc, Feature::kEventIdx,
+    Feature::kRingReset,    Feature::kVersion1};
+
+// Why a device with these options cannot be made; empty if it can.
+std::string objection(const BalloonOptions& options) {
+  if (const auto others = options.features.bits() & ~kImplemented.bits(); others != 0) {
+    return fmt::format("this device does not implement features {:#x}", others);
+  }
+  if (options.features.has(Feature::kFreePageHint) && !options.on_free_page_hints) {
+    return "FREE_PAGE_HINT is of use only to a host that takes the hints: set on_free_page_hints";
+  }
+  if (options.require_must_tell_host && !options.features.has(Feature::kMustTellHost)) {
+    return "MUST_TELL_HOST is required and not among the features";
+  }
+  if (options.budget.pages == 0 || options.budget.bytes == 0) {
+    return "a work budget of nothing would never end a message";
+  }
+  if (options.dialect == Dialect::kStandard) return {};
+  if (!may_announce_a_dialect(options.dialect_bit)) {
+    return fmt::format(
+        "dialect bit {} has a meaning already; choose another of 1 to 23 or 50 to 63",
+        options.dialect_bit);
+  }
+  if (options.features.has_bit(options.dialect_bit)) {
+    return fmt::format("dialect bit {} is a feature that is offered; move one of them",
+                       options.dialect_bit);
+  }
+  return {};
+}
 
 }  // namespace
 
-// `queues_lock` is held while a queue is served or set up, so that a reset waits for a discard in
-// flight; `state_lock` is held briefly and orders everything that other threads may read.
-// `queues_lock` is taken first. The kernel is called with that one only.
-struct BalloonDevice::Impl {
-  Impl(std::shared_ptr<const GuestMemory> memory_in, std::unique_ptr<Discarder> discarder_in,
-       BalloonOptions options_in)
-      : memory(std::move(memory_in)),
-        discarder(std::move(discarder_in)),
-        options(std::move(options_in)),
-        guest_log(options.log, options.clock),
-        kernel_log(options.log, options.clock),
-        registers(offer_of(options)),
-        ledger(memory->page_count()),
-        plan(*memory, ledger, MessageReader::kMaxBatchRanges) {
-    chains.reserve(kBalloonMaxQueueSize);
-  }
+BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
+                          std::unique_ptr<Discarder> discarder_in, BalloonOptions options_in)
+    : memory(std::move(memory_in)),
+      discarder(std::move(discarder_in)),
+      options(std::move(options_in)),
+      guest_log(options.log, options.clock),
+      kernel_log(options.log, options.clock),
+      registers(offer_of(options), required_by(options)),
+      ledger(memory->page_count()),
+      plan(*memory, ledger, MessageReader::kMaxBatchRanges),
+      owed_discards(*memory, ledger) {}
 
-  [[nodiscard]] const QueueRow& row(std::uint16_t index) const {
-    const Dialect spoken =
-        options.dialect == Dialect::kStandard
-            ? Dialect::kStandard
-            : negotiated_dialect(options.dialect, options.dialect_bit, registers.negotiated());
-    return dialect_row(spoken).queues[index];
-  }
-  // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
-  [[nodiscard]] bool may_owe() const { return registers.negotiated().has(Feature::kMustTellHost); }
+QueueMap BalloonDevice::Impl::queue_map() const {
+  const bool settled = registers.features_settled();
+  const Features features = settled ? registers.negotiated() : registers.offered();
+  const Dialect spoken = options.dialect == Dialect::kStandard
+                             ? Dialect::kStandard
+                             : negotiated_dialect(options.dialect, options.dialect_bit, features);
+  return number_queues(dialect_row(spoken), features, options.numbering);
+}
 
-  void count(Errc code, std::uint64_t times = 1);
-  void count_unlocked(Errc code, std::uint64_t times);
-  void reset();
+Codec BalloonDevice::Impl::codec_of(const QueueRow& row) const {
+  const bool wide = options.wide_pfns.value_or(!may_owe());
+  return wide && row.codec == Codec::kPfnArray ? Codec::kWidePfnArray : *row.codec;
+}
 
-  // What a turn of serving has to say once no lock is held.
-  struct Turn {
-    bool more = false;
-    bool notify_queue = false;
-    bool notify_config = false;
-  };
-  [[nodiscard]] Turn serve(std::uint16_t index);
-  [[nodiscard]] bool take_chains(std::uint16_t index);
-  void take_message(const QueueRow& queue, DescriptorChain& chain);
-  void flush(QueueRole role);
-  void inflate_batch();
-  void deflate_batch();
-  void book(const DiscardPlan::Outcome& outcome, Errc unchanged);
-  void discard(std::span<const HostRun> runs, bool huge);
-
-  std::chrono::nanoseconds lap();
-
-  const std::shared_ptr<const GuestMemory> memory;
-  const std::unique_ptr<Discarder> discarder;
-  const BalloonOptions options;
-
-  // Resets that wait for `queues_lock`: who serves lets them in soon, in the middle of a message
-  // even.
-  std::atomic<int> resets_waiting{0};
-
-  std::mutex queues_lock;
-  std::array<DeviceQueue, 2> queues;
-  std::array<std::uint16_t, 2> queue_sizes{};
-  std::vector<DescriptorChain> chains;  // of the batch being served
-  MessageReader reader;
-  DiscardReport report;
-  std::chrono::nanoseconds lap_start{0};
-  std::uint64_t turn_messages = 0;     // of this turn: a message can be one descriptor, and a
-  std::uint64_t turn_queue_bytes = 0;  // lock for each would cost more than the rest of it
-
-  mutable std::mutex state_lock;
-  LimitedLog guest_log;
-  LimitedLog kernel_log;  // of its own: a noisy guest must not hide what the kernel refuses
-  Registers registers;
-  Ledger ledger;
-  DiscardPlan plan;
-  std::uint64_t in_flight_pages = 0;  // booked and in the kernel, and not in the ledger as owed
-  BalloonMetrics metrics;
-};
+std::optional<std::uint16_t> BalloonDevice::Impl::queue_of(QueueRole role) const {
+  const QueueMap map = queue_map();
+  const auto found = std::ranges::find_if(
+      map, [&](const QueueRow* row) { return row != nullptr && row->role == role; });
+  if (found == map.end()) return std::nullopt;
+  return static_cast<std::uint16_t>(found - map.begin());
+}
 
 void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
   const std::lock_guard guard(state_lock);
@@ -131,154 +109,49 @@ void BalloonDevice::Impl::count_unlocked(Errc code, std::uint64_t times) {
   guest_log.warn(to_string(code));
 }
 
+void BalloonDevice::Impl::Queue::stop() {
+  ring.reset();
+  held.reset();
+  if (pages) pages->drop();
+}
+
+// In set-up, and with RING_RESET also afterwards when the queue was reset.
+bool BalloonDevice::Impl::may_set_up(std::uint16_t index) const {
+  if (registers.in_set_up()) return true;
+  return registers.running() && registers.negotiated().has(Feature::kRingReset) &&
+         index < kMaxBalloonQueues && !queues[index].ring.ready();
+}
+
+// Until the kernel has none of the discards that were put off.
+void BalloonDevice::Impl::wait_for_owed_discards(std::unique_lock<std::mutex>& lock) {
+  owed_discards_settled.wait(lock, [this] { return owed_discards.in_kernel_pages() == 0; });
+}
+
 void BalloonDevice::Impl::reset() {
   ++resets_waiting;
   const std::lock_guard queues_guard(queues_lock);
   --resets_waiting;
-  for (DeviceQueue& queue : queues) queue.reset();
-  const std::lock_guard guard(state_lock);
+  for (Queue& queue : queues) queue.stop();
+  std::unique_lock lock(state_lock);
+  wait_for_owed_discards(lock);
   metrics.forgone_bytes += ledger.owed_pages() << kPageShift;
   ledger.clear();
+  owed_discards.restart();
   registers.reset();
+  early_kicks = 0;
+  stats.reset(options.clock());
+  hints.reset();
 }
 
-// Time since the last lap, on the thread that serves.
-std::chrono::nanoseconds BalloonDevice::Impl::lap() {
-  const auto now = options.clock();
-  return now - std::exchange(lap_start, now);
-}
-
-BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index) {
-  Turn turn;
-  DeviceQueue& queue = queues[index];
+void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
   {
     const std::lock_guard guard(state_lock);
-    if (!registers.running() || !queue.ready() || resets_waiting != 0) return turn;
+    const std::uint32_t before = hints.command();
+    (hints.*end)();
+    if (hints.command() == before || !registers.running()) return;
+    registers.set_hint_command(hints.command());
   }
-  lap_start = options.clock();
-  queue.disable_kicks();
-  turn.notify_config = !take_chains(index);
-  flush(row(index).role);
-  for (DescriptorChain& chain : chains) chain.complete();
-  chains.clear();
-  turn.notify_queue = queue.publish();
-  turn.more = queue.enable_kicks();
-  const std::lock_guard guard(state_lock);
-  const bool inflates = row(index).role == QueueRole::kInflate;
-  (inflates ? metrics.inflate_messages : metrics.deflate_messages) +=
-      std::exchange(turn_messages, 0);
-  metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
-  metrics.stages.decode += lap();
-  metrics.notifications += turn.notify_queue ? 1 : 0;
-  return turn;
-}
-
-// Takes chains until there is none or as many were taken as the queue has entries, so that a
-// driver that adds without end cannot hold the thread. False when the rings make no sense any more:
-// 2.1.2 wants DEVICE_NEEDS_RESET then, and a configuration change.
-bool BalloonDevice::Impl::take_chains(std::uint16_t index) {
-  DeviceQueue& queue = queues[index];
-  std::uint64_t bytes = 0;
-  for (std::size_t taken = 0; taken < queue_sizes[index]; ++taken) {
-    if (bytes >= kTurnBytes || resets_waiting != 0) break;
-    auto chain = queue.pop();
-    if (!chain) {
-      const std::lock_guard guard(state_lock);
-      count_unlocked(chain.error().code, 1);
-      if (queue.ready()) continue;
-      registers.require_reset();
-      return false;
-    }
-    if (!chain->has_value()) break;
-    take_message(row(index), **chain);
-    bytes += (*chain)->readable_bytes();
-    chains.push_back(std::move(**chain));
-  }
-  return true;
-}
-
-void BalloonDevice::Impl::take_message(const QueueRow& queue, DescriptorChain& chain) {
-  reader.read(
-      queue.codec, chain, [&] { flush(queue.role); }, [&] { return resets_waiting == 0; },
-      [&](Errc code) { count(code); });
-  ++turn_messages;
-  turn_queue_bytes += chain.readable_bytes() +
-                      kDescriptorBytes * (chain.readable().size() + chain.writable().size());
-}
-
-// Does what the batch asks for and empties it.
-void BalloonDevice::Impl::flush(QueueRole role) {
-  if (reader.batch().empty()) return;
-  if (role == QueueRole::kInflate) {
-    inflate_batch();
-  } else {
-    deflate_batch();
-  }
-  reader.batch().clear();
-}
-
-void BalloonDevice::Impl::book(const DiscardPlan::Outcome& outcome, Errc unchanged) {
-  count_unlocked(Errc::kPageOutOfRange, outcome.outside_pages);
-  count_unlocked(unchanged, outcome.booked.unchanged);
-  metrics.cancelled_bytes += outcome.booked.cancelled << kPageShift;
-  metrics.forgone_bytes += outcome.forgone_pages << kPageShift;
-}
-
-void BalloonDevice::Impl::inflate_batch() {
-  const auto decode = lap();
-  const std::uint64_t repeated = reader.order_batch();
-  {
-    const std::lock_guard guard(state_lock);
-    count_unlocked(Errc::kPageRepeated, repeated);
-    const auto outcome = plan.inflate(reader.batch(), may_owe());
-    book(outcome, Errc::kPageAlreadyInflated);
-    metrics.inflated_bytes += outcome.booked.pages << kPageShift;
-    in_flight_pages = outcome.immediate_pages;
-    metrics.stages.decode += decode;
-    metrics.stages.translate += lap();
-  }
-  discard(plan.page_runs(), false);
-  discard(plan.huge_runs(), true);
-}
-
-void BalloonDevice::Impl::discard(std::span<const HostRun> runs, bool huge) {
-  if (runs.empty()) return;
-  report.clear();
-  discarder->discard(runs, report);
-  const std::lock_guard guard(state_lock);
-  const auto settled =
-      huge ? plan.settle_huge(report, may_owe()) : plan.settle_pages(report, may_owe());
-  if (!huge) in_flight_pages = 0;
-  metrics.freed_bytes += settled.freed_pages << kPageShift;
-  metrics.forgone_bytes += settled.forgone_pages << kPageShift;
-  metrics.discard_calls += report.calls;
-  metrics.discard_failures += report.failures.size();
-  if (!report.failures.empty()) {
-    metrics.last_discard_errno = report.failures.back().os_error;
-    kernel_log.warn(Error{Errc::kDiscardFailed, metrics.last_discard_errno}.message());
-  }
-  metrics.stages.discard += lap();
-  metrics.stages.last_discard_end = lap_start;
-}
-
-void BalloonDevice::Impl::deflate_batch() {
-  const auto decode = lap();
-  const std::uint64_t repeated = reader.order_batch();
-  const bool will_need = options.deflate_action == DeflateAction::kWillNeed;
-  {
-    const std::lock_guard guard(state_lock);
-    count_unlocked(Errc::kPageRepeated, repeated);
-    const auto outcome = plan.deflate(reader.batch());
-    book(outcome, Errc::kPageNotInflated);
-    metrics.deflated_bytes += (outcome.booked.pages - outcome.booked.unchanged) << kPageShift;
-    metrics.stages.decode += decode;
-    metrics.stages.translate += lap();
-  }
-  if (!will_need) return;
-  plan.translate(reader.batch());
-  advise_will_need(plan.page_runs());
-  const std::lock_guard guard(state_lock);
-  metrics.stages.discard += lap();
+  if (options.notify_config) options.notify_config();
 }
 
 BalloonDevice::BalloonDevice(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -290,15 +163,8 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
   if (memory == nullptr || discarder == nullptr) {
     return fail(Errc::kInvalidArgument, "a balloon device needs guest memory and a discarder");
   }
-  if (const auto others = options.features.bits() & ~kImplemented.bits(); others != 0) {
-    return fail(Errc::kInvalidArgument,
-                fmt::format("this device does not implement features {:#x}", others));
-  }
-  if (options.dialect != Dialect::kStandard && !may_announce_a_dialect(options.dialect_bit)) {
-    return fail(Errc::kInvalidArgument,
-                fmt::format("dialect bit {} has a meaning already; choose another of 1 to 23 or "
-                            "50 to 63",
-                            options.dialect_bit));
+  if (std::string why = objection(options); !why.empty()) {
+    return fail(Errc::kInvalidArgument, std::move(why));
   }
   if (!options.clock) options.clock = steady_clock();
   return std::unique_ptr<BalloonDevice>(new BalloonDevice(
@@ -322,8 +188,16 @@ void BalloonDevice::write_status(std::uint8_t status) {
     impl_->reset();
     return;
   }
-  const std::lock_guard guard(impl_->state_lock);
-  if (const auto bad = impl_->registers.write_status(status)) impl_->count_unlocked(*bad, 1);
+  std::uint32_t early_kicks = 0;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (const auto bad = impl_->registers.write_status(status)) impl_->count_unlocked(*bad, 1);
+    if (impl_->registers.running()) early_kicks = std::exchange(impl_->early_kicks, 0);
+  }
+  if (!impl_->options.wake) return;
+  for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
+    if ((early_kicks >> index & 1) != 0) impl_->options.wake(index);
+  }
 }
 
 void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) const {
@@ -336,41 +210,73 @@ void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte
   if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_unlocked(*bad, 1);
 }
 
-std::uint16_t BalloonDevice::queue_count() const {
-  return static_cast<std::uint16_t>(impl_->queues.size());
+std::uint32_t BalloonDevice::config_generation() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->registers.config_generation();
+}
+
+bool BalloonDevice::has_queue(std::uint16_t index) const {
+  const std::lock_guard guard(impl_->state_lock);
+  return index < kMaxBalloonQueues && impl_->queue_map()[index] != nullptr;
 }
 
 Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& config) {
   const std::lock_guard queues_guard(impl_->queues_lock);
   QueueConfig negotiated = config;
+  const QueueRow* row = nullptr;
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (!impl_->registers.in_set_up() || index >= impl_->queues.size() ||
-        config.size > kBalloonMaxQueueSize) {
+    if (index < kMaxBalloonQueues) row = impl_->queue_map()[index];
+    if (!impl_->may_set_up(index) || row == nullptr || config.size > kBalloonMaxQueueSize) {
       impl_->count_unlocked(Errc::kBadQueueConfig, 1);
       return fail(Errc::kBadQueueConfig);
     }
     negotiated.event_index = impl_->registers.negotiated().has(Feature::kEventIdx);
     negotiated.indirect = impl_->registers.negotiated().has(Feature::kIndirectDesc);
   }
-  auto started = impl_->queues[index].start(impl_->memory, negotiated);
-  impl_->queue_sizes[index] = config.size;
+  Impl::Queue& queue = impl_->queues[index];
+  queue.row = row;
+  queue.size = config.size;
+  if (row->codec && !queue.pages) {
+    queue.pages = std::make_unique<PageMessages>(*impl_->memory);
+    queue.pages->read.reserve(kBalloonMaxQueueSize);
+  }
+  auto started = queue.ring.start(impl_->memory, negotiated);
   if (!started) impl_->count(started.error().code);
   return started;
 }
 
-bool BalloonDevice::process(std::uint16_t index) {
-  if (index >= impl_->queues.size()) return false;
-  Impl::Turn turn;
-  {
-    const std::lock_guard guard(impl_->queues_lock);
-    turn = impl_->serve(index);
+void BalloonDevice::reset_queue(std::uint16_t index) {
+  if (index >= kMaxBalloonQueues) return;
+  ++impl_->resets_waiting;
+  const std::lock_guard queues_guard(impl_->queues_lock);
+  --impl_->resets_waiting;
+  Impl::Queue& queue = impl_->queues[index];
+  queue.stop();
+  const std::lock_guard guard(impl_->state_lock);
+  // The buffer that would have brought an answer is gone.
+  if (queue.row != nullptr && queue.row->role == QueueRole::kStats) {
+    impl_->stats.reset(impl_->options.clock());
   }
-  const BalloonOptions& options = impl_->options;
+}
+
+// What follows from a turn is said when no lock is held.
+bool BalloonDevice::Impl::take_turn(std::uint16_t index, bool watching) {
+  if (index >= kMaxBalloonQueues) return false;
+  Turn turn;
+  {
+    const std::lock_guard guard(queues_lock);
+    turn = serve(index, watching);
+  }
   if (turn.notify_queue && options.notify_queue) options.notify_queue(index);
   if (turn.notify_config && options.notify_config) options.notify_config();
+  if (turn.discards_owed && options.discards_owed) options.discards_owed();
   return turn.more;
 }
+
+bool BalloonDevice::process(std::uint16_t index) { return impl_->take_turn(index, false); }
+
+bool BalloonDevice::poll(std::uint16_t index) { return impl_->take_turn(index, true); }
 
 Result<void> BalloonDevice::set_target_bytes(std::uint64_t balloon_bytes) {
   if (balloon_bytes % kPageSize != 0) {
@@ -423,10 +329,115 @@ bool BalloonDevice::is_ballooned(Pfn pfn) const {
   return impl_->ledger.is_ballooned(region->first_page_index + (pfn - region->pages().first));
 }
 
+Result<void> BalloonDevice::request_stats(std::chrono::nanoseconds timeout) {
+  std::optional<std::uint16_t> index;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (impl_->registers.running()) index = impl_->queue_of(QueueRole::kStats);
+    if (!index) return fail(Errc::kNotSupported, "the guest offers no statistics");
+    impl_->stats.request(impl_->options.clock(), timeout);
+  }
+  if (impl_->options.wake) impl_->options.wake(*index);
+  return {};
+}
+
+void BalloonDevice::set_stats_interval(std::chrono::nanoseconds interval) {
+  const std::lock_guard guard(impl_->state_lock);
+  impl_->stats.set_interval(interval, impl_->options.clock());
+}
+
+StatsReport BalloonDevice::stats() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->stats.report(impl_->options.clock());
+}
+
+std::optional<std::chrono::nanoseconds> BalloonDevice::tick() {
+  std::optional<std::uint16_t> index;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    index = impl_->queue_of(QueueRole::kStats);
+  }
+  if (!index) return std::nullopt;
+  Impl::Turn turn;
+  {
+    const std::lock_guard guard(impl_->queues_lock);
+    turn = impl_->tick(*index);
+  }
+  if (turn.notify_queue && impl_->options.notify_queue) impl_->options.notify_queue(*index);
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->stats.next_time();
+}
+
+Result<std::uint32_t> BalloonDevice::start_hints() {
+  std::uint32_t id = 0;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (!impl_->registers.running() || !impl_->registers.negotiated().has(Feature::kFreePageHint)) {
+      return fail(Errc::kNotSupported, "the guest gives no free page hints");
+    }
+    id = impl_->hints.start();
+    impl_->registers.set_hint_command(id);
+  }
+  if (impl_->options.notify_config) impl_->options.notify_config();
+  return id;
+}
+
+void BalloonDevice::stop_hints() { impl_->end_hints(&HintRound::stop); }
+
+void BalloonDevice::finish_hints() { impl_->end_hints(&HintRound::done); }
+
+HintStatus BalloonDevice::hint_status() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return {impl_->hints.state(), impl_->hints.command()};
+}
+
+void BalloonDevice::inhibit_discards() {
+  const std::lock_guard queues_guard(impl_->queues_lock);  // waits for what process() discards
+  std::unique_lock lock(impl_->state_lock);
+  ++impl_->inhibited;
+  impl_->wait_for_owed_discards(lock);
+}
+
+void BalloonDevice::resume_discards() {
+  bool owed = false;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    assert(impl_->inhibited != 0);
+    if (--impl_->inhibited != 0) return;
+    impl_->owed_discards.added();
+    owed = impl_->ledger.owed_pages() != 0 && std::exchange(impl_->owed_discards_idle, false);
+  }
+  if (!owed) return;
+  if (impl_->options.discards_owed) {
+    impl_->options.discards_owed();
+  } else {
+    drain();
+  }
+}
+
+bool BalloonDevice::run_owed_discards() {
+  const std::lock_guard guard(impl_->owed_lock);
+  return impl_->run_owed_discards();
+}
+
+bool BalloonDevice::drain() {
+  const std::lock_guard owed_guard(impl_->owed_lock);
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    impl_->owed_discards.added();
+  }
+  while (impl_->run_owed_discards()) {
+  }
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->ledger.owed_pages() == 0;
+}
+
 BalloonMetrics BalloonDevice::metrics() const {
   const std::lock_guard guard(impl_->state_lock);
   BalloonMetrics metrics = impl_->metrics;
-  metrics.owed_bytes = (impl_->ledger.owed_pages() + impl_->in_flight_pages) << kPageShift;
+  metrics.owed_bytes =
+      (impl_->ledger.owed_pages() + impl_->in_flight_pages + impl_->owed_discards.in_kernel_pages())
+      << kPageShift;
   return metrics;
 }
 

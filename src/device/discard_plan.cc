@@ -115,6 +115,26 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   return outcome;
 }
 
+DiscardPlan::Outcome DiscardPlan::inflate_later(std::span<const PageRange> batch, bool may_owe) {
+  Outcome outcome;
+  WordGatherer book(
+      [&](std::uint64_t word, std::uint64_t mask) {
+        ledger_.inflate(word, mask, outcome.booked);
+        if (may_owe) ledger_.owe(word, mask);
+      },
+      [&](std::uint64_t word, std::uint64_t words) {
+        ledger_.inflate_whole(word, words, outcome.booked);
+        if (may_owe) ledger_.owe({word * 64, words * 64});
+      });
+  outcome.outside_pages =
+      for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+        book.add(pieces, dense_offset(region));
+      });
+  book.flush();
+  if (!may_owe) outcome.forgone_pages = outcome.booked.pages;
+  return outcome;
+}
+
 DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
   Outcome outcome;
   WordGatherer book(
@@ -128,6 +148,34 @@ DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
       });
   book.flush();
   return outcome;
+}
+
+DiscardPlan::Reported DiscardPlan::report(std::span<const PageRange> batch) {
+  page_run_count_ = 0;
+  huge_runs_.clear();
+  Reported reported;
+  reported.outside_pages =
+      for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+        for (const PageRange& pages : pieces) reported.inside_pages += pages.count;
+        if (region.host_page_bytes == kPageSize) {
+          add_page_runs(region, pieces);
+          return;
+        }
+        const std::uint64_t granule = region.host_page_bytes >> kPageShift;
+        const Pfn base = region.pages().first;
+        for (const PageRange& pages : pieces) {
+          const Pfn first = base + (pages.first - base + granule - 1) / granule * granule;
+          const Pfn end = base + (pages.end() - base) / granule * granule;
+          if (first < end) add_huge_run(region, {first, end - first});
+        }
+      });
+  return reported;
+}
+
+std::uint64_t DiscardPlan::clip(std::span<const PageRange> batch, PageRanges& inside) const {
+  return for_each_region(batch, [&](const MemoryRegion&, std::span<const PageRange> pieces) {
+    inside.insert(inside.end(), pieces.begin(), pieces.end());
+  });
 }
 
 void DiscardPlan::translate(std::span<const PageRange> batch) {
@@ -144,6 +192,17 @@ void DiscardPlan::add_page_runs(const MemoryRegion& region, std::span<const Page
   const Pfn first = region.pages().first;
   for (const PageRange& pages : pieces) {
     *run++ = {host + ((pages.first - first) << kPageShift), pages.bytes(), &region};
+  }
+}
+
+// Huge pages that follow one another are one run.
+void DiscardPlan::add_huge_run(const MemoryRegion& region, PageRange whole) {
+  const HostRun run = host_run(region, whole);
+  HostRun* last = huge_runs_.empty() ? nullptr : &huge_runs_.back();
+  if (last != nullptr && last->region == &region && last->address + last->length == run.address) {
+    last->length += run.length;
+  } else {
+    huge_runs_.push_back(run);
   }
 }
 
@@ -169,14 +228,7 @@ void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
       const bool complete = named || (may_owe && first_look &&
                                       ledger_.all_ballooned({dense_index(*region, next), granule}));
       if (complete) {
-        const HostRun run = host_run(*region, whole);
-        HostRun* last = huge_runs_.empty() ? nullptr : &huge_runs_.back();
-        if (last != nullptr && last->region == region &&
-            last->address + last->length == run.address) {
-          last->length += run.length;
-        } else {
-          huge_runs_.push_back(run);
-        }
+        add_huge_run(*region, whole);
       } else if (!may_owe) {
         const Pfn first = std::max(pages.first, next);
         const Pfn end = std::min(pages.end(), whole.end());

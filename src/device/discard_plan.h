@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/ledger.h"
 #include "vballoon/discarder.h"
 #include "vballoon/guest_memory.h"
@@ -34,6 +35,20 @@ class DiscardPlan {
 
   // Takes an ordered batch (sort_and_merge) of inflated pages; the runs to discard follow from it.
   Outcome inflate(std::span<const PageRange> batch, bool may_owe);
+
+  // Takes an ordered batch of inflated pages that are not to be discarded now: all of them become
+  // owed, or are forgone; no runs follow.
+  Outcome inflate_later(std::span<const PageRange> batch, bool may_owe);
+
+  struct Reported {
+    std::uint64_t inside_pages = 0;
+    std::uint64_t outside_pages = 0;
+  };
+  // Takes an ordered batch of pages that are free in the guest and not booked. A huge host page is
+  // among the runs only if all of it is named.
+  Reported report(std::span<const PageRange> batch);
+  // Appends the parts of an ordered batch that lie in guest memory; returns the pages outside.
+  std::uint64_t clip(std::span<const PageRange> batch, PageRanges& inside) const;
 
   // Takes an ordered batch of deflated pages; no runs follow.
   Outcome deflate(std::span<const PageRange> batch);
@@ -63,6 +78,7 @@ class DiscardPlan {
   template <typename OnPieces>
   std::uint64_t for_each_region(std::span<const PageRange> batch, OnPieces on_pieces) const;
   void add_page_runs(const MemoryRegion& region, std::span<const PageRange> pieces);
+  void add_huge_run(const MemoryRegion& region, PageRange whole);
 
   void plan_huge_pages(bool may_owe, Outcome& outcome);
 

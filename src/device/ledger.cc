@@ -86,6 +86,14 @@ std::uint64_t Ledger::owe(PageRange pages) {
   return added;
 }
 
+std::uint64_t Ledger::owe(std::uint64_t word, std::uint64_t mask) {
+  std::uint64_t& owed = owed_.words()[word];
+  const std::uint64_t added = ones(mask & ~owed);
+  owed |= mask;
+  owed_pages_ += added;
+  return added;
+}
+
 std::uint64_t Ledger::settle(PageRange pages) {
   const std::uint64_t removed = owed_.remove(pages);
   owed_pages_ -= removed;

@@ -102,8 +102,14 @@ class Ledger {
 
   // Marks pages of the balloon as owed; returns how many were not before.
   std::uint64_t owe(PageRange pages);
+  std::uint64_t owe(std::uint64_t word, std::uint64_t mask);
   // Marks pages as given back; returns how many were owed.
   std::uint64_t settle(PageRange pages);
+
+  // The first run of owed pages in [from, limit); empty, at `limit`, when there is none.
+  [[nodiscard]] PageRange next_owed(std::uint64_t from, std::uint64_t limit) const {
+    return owed_.next_run(from, limit);
+  }
 
   [[nodiscard]] std::uint64_t ballooned_pages() const { return ballooned_pages_; }
   [[nodiscard]] std::uint64_t owed_pages() const { return owed_pages_; }

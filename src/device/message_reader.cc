@@ -10,31 +10,39 @@
 namespace vballoon {
 
 MessageReader::MessageReader() : window_(kPayloadWindowBytes) {
-  for (const Codec codec : {Codec::kPfnArray, Codec::kPageBitmap, Codec::kChunk}) {
+  for (const Codec codec :
+       {Codec::kPfnArray, Codec::kWidePfnArray, Codec::kPageBitmap, Codec::kChunk}) {
     decoders_.push_back(make_decoder(codec));
   }
   batch_.reserve(kMaxBatchRanges);
 }
 
-std::optional<Errc> MessageReader::read_window(Decoder& decoder, const DescriptorChain& chain,
-                                               Payload& payload) {
-  const auto fresh = static_cast<std::size_t>(
-      std::min<std::uint64_t>(payload.left, kPayloadWindowBytes - payload.tail));
-  const auto read = chain.read(payload.offset, std::span(window_).subspan(payload.tail, fresh));
-  if (!read) return read.error().code;
-  payload.offset += fresh;
-  payload.left -= fresh;
+std::optional<Errc> MessageReader::begin(Codec codec, const DescriptorChain& chain) {
+  Decoder& decoder = *decoders_[static_cast<std::size_t>(codec)];
+  if (const auto bad = decoder.begin(chain.readable_bytes(), chain.writable().size())) return bad;
+  decoder_ = &decoder;
+  payload_ = {.left = chain.readable_bytes()};
+  next_buffer_ = 0;
+  return std::nullopt;
+}
 
-  const std::size_t size = payload.tail + fresh;
+std::optional<Errc> MessageReader::read_window(const DescriptorChain& chain) {
+  const auto fresh = static_cast<std::size_t>(
+      std::min<std::uint64_t>(payload_.left, kPayloadWindowBytes - payload_.tail));
+  const auto read = chain.read(payload_.offset, std::span(window_).subspan(payload_.tail, fresh));
+  if (!read) return read.error().code;
+  payload_.offset += fresh;
+  payload_.left -= fresh;
+
+  const std::size_t size = payload_.tail + fresh;
   const std::size_t old = batch_.size();
-  const Decoder::Step step = decoder.payload(std::span(window_).first(size), batch_);
+  const Decoder::Step step = decoder_->payload(std::span(window_).first(size), batch_);
   const bool continues =
       old == 0 || old == batch_.size() || (apart_ && batch_[old - 1].end() < batch_[old].first);
   apart_ = step.apart && continues;
   if (step.error) return step.error;
-  payload.tail = size - step.consumed;
-  std::memmove(window_.data(), window_.data() + step.consumed, payload.tail);
-  payload.stuck = payload.left == 0;
+  payload_.tail = size - step.consumed;
+  std::memmove(window_.data(), window_.data() + step.consumed, payload_.tail);
   return std::nullopt;
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Reads the messages of descriptor chains into one batch of page ranges.
+// Reads the messages of descriptor chains into one batch of page ranges, piece by piece.
 //
 // A payload is copied out in windows of at most 64 KiB, each once; what is checked is the copy.
-// The batch is bounded: when the next window could overflow it, the caller must take what is
-// there first.
+// The batch is bounded: without has_room() the caller must take what is there first. A message can
+// be left in its middle for as long as its chain is held.
 #ifndef VBALLOON_SRC_DEVICE_MESSAGE_READER_H_
 #define VBALLOON_SRC_DEVICE_MESSAGE_READER_H_
 
+#include <algorithm>
+#include <cassert>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -28,35 +30,47 @@ class MessageReader {
 
   MessageReader();
 
-  // Reads the whole message of a chain. `make_room()` is called when the batch has to be emptied
-  // before more can be read; `go_on()` after each piece of work, and ends the message there when
-  // it answers false; `error(Errc)` for each thing that is wrong.
-  template <typename MakeRoom, typename GoOn, typename OnError>
-  void read(Codec codec, const DescriptorChain& chain, MakeRoom make_room, GoOn go_on,
-            OnError error) {
-    Decoder& decoder = *decoders_[static_cast<std::size_t>(codec)];
-    if (const auto bad = decoder.begin(chain.readable_bytes(), chain.writable().size())) {
-      error(*bad);
-      return;
-    }
-    Payload payload{chain.readable_bytes()};
-    while (payload.left != 0 || payload.tail != 0) {
-      if (batch_.size() + kMaxRangesPerWindow > kMaxBatchRanges) make_room();
-      if (!go_on()) return;
-      if (const auto bad = read_window(decoder, chain, payload)) {
-        error(*bad);
-        return;
-      }
-      if (payload.stuck) break;
-    }
-    for (const GuestBuffer& buffer : chain.writable()) {
-      if (batch_.size() == kMaxBatchRanges) make_room();
-      if (!go_on()) return;
-      apart_ = false;
-      if (const auto bad = decoder.buffer(buffer, batch_)) error(*bad);
-    }
-    if (const auto bad = decoder.end()) error(*bad);
+  // Begins with the message of a chain, which all steps have to be given. An error means that
+  // there is nothing to be read.
+  [[nodiscard]] std::optional<Errc> begin(Codec codec, const DescriptorChain& chain);
+
+  // A message has been begun and not read to its end.
+  [[nodiscard]] bool reading() const { return decoder_ != nullptr; }
+  // The batch has room for what one step can bring.
+  [[nodiscard]] bool has_room() const {
+    return batch_.size() + kMaxRangesPerWindow <= kMaxBatchRanges;
   }
+
+  // Reads one window, or some buffers, and returns how many payload bytes these were; calls
+  // error(Errc) for each thing that is wrong. Requires reading() and has_room().
+  template <typename OnError>
+  std::uint64_t step(const DescriptorChain& chain, OnError error) {
+    assert(reading() && has_room());
+    const std::uint64_t left = payload_.left;
+    if (payload_.left != 0 || payload_.tail != 0) {
+      if (const auto bad = read_window(chain)) {
+        error(*bad);
+        stop();
+      } else if (payload_.left == 0) {
+        payload_.tail = 0;  // the rest is no whole entry: the decoder knows, and says so at the end
+      }
+      if (!reading() || payload_.left != 0) return left - payload_.left;
+    }
+    const auto buffers = chain.writable();
+    const std::size_t end = std::min(buffers.size(), next_buffer_ + kBuffersPerStep);
+    for (; next_buffer_ < end && has_room(); ++next_buffer_) {
+      apart_ = false;
+      if (const auto bad = decoder_->buffer(buffers[next_buffer_], batch_)) error(*bad);
+    }
+    if (next_buffer_ == buffers.size()) {
+      if (const auto bad = decoder_->end()) error(*bad);
+      stop();
+    }
+    return left - payload_.left;
+  }
+
+  // Ends the message where it stands; what was read of it stays in the batch.
+  void stop() { decoder_ = nullptr; }
 
   [[nodiscard]] PageRanges& batch() { return batch_; }
   // Puts the batch in order, as sort_and_merge() does; returns how many pages were named more than
@@ -64,17 +78,21 @@ class MessageReader {
   std::uint64_t order_batch();
 
  private:
-  // How far the payload of one message has been read.
+  static constexpr std::size_t kBuffersPerStep = 256;
+
+  // How far the payload has been read.
   struct Payload {
-    std::uint64_t left;  // bytes not copied yet
+    std::uint64_t left = 0;  // bytes not copied yet
     std::uint64_t offset = 0;
     std::size_t tail = 0;  // bytes at the front of the window that the decoder left over
-    bool stuck = false;    // the rest is no whole entry
   };
-  std::optional<Errc> read_window(Decoder& decoder, const DescriptorChain& chain, Payload& payload);
+  std::optional<Errc> read_window(const DescriptorChain& chain);
 
   std::vector<std::unique_ptr<Decoder>> decoders_;  // by Codec
   std::vector<std::byte> window_;
+  Decoder* decoder_ = nullptr;
+  Payload payload_;
+  std::size_t next_buffer_ = 0;
   PageRanges batch_;
   bool apart_ = false;  // the batch is known to be in order
 };

@@ -7,6 +7,17 @@
 #include "wire/little_endian.h"
 
 namespace vballoon {
+namespace {
+
+// Why a device does not take what a driver accepts, if it does not.
+std::optional<Errc> check_features(Features accepted, Features offered, Features required) {
+  if ((accepted.bits() & ~offered.bits()) != 0) return Errc::kFeaturesNotOffered;
+  if (!accepted.has(Feature::kVersion1)) return Errc::kLegacyDriver;
+  if ((required.bits() & ~accepted.bits()) != 0) return Errc::kMustTellHostNeeded;
+  return std::nullopt;
+}
+
+}  // namespace
 
 // Looked at when FEATURES_OK is set, so that what is written later changes nothing.
 void Registers::write_features(Features accepted) { accepted_ = accepted; }
@@ -21,11 +32,9 @@ std::optional<Errc> Registers::write_status(std::uint8_t wanted) {
   if (clears || ((wanted & kStatusDriverOk) != 0 && !features_ok)) return Errc::kBadStatus;
 
   if ((wanted & kStatusFeaturesOk) != 0 && !features_ok) {
-    const bool good =
-        (accepted_.bits() & ~offered_.bits()) == 0 && accepted_.has(Feature::kVersion1);
-    if (!good) {
+    if (const auto bad = check_features(accepted_, offered_, required_)) {
       status_ = static_cast<std::uint8_t>(wanted & ~kStatusFeaturesOk);
-      return Errc::kFeaturesNotOffered;
+      return bad;
     }
     negotiated_ = accepted_;
   }
@@ -39,7 +48,11 @@ void Registers::reset() {
   accepted_ = Features();
   negotiated_ = Features();
   status_ = 0;
+  set_hint_command(kHintStop);
+  store_le(config_.data() + kPoisonValueOffset, std::uint32_t{0});
 }
+
+bool Registers::features_settled() const { return (status_ & kStatusFeaturesOk) != 0; }
 
 bool Registers::in_set_up() const {
   return (status_ & (kStatusFeaturesOk | kStatusDriverOk)) == kStatusFeaturesOk;
@@ -51,24 +64,47 @@ bool Registers::running() const {
 
 void Registers::read_config(std::uint64_t offset, std::span<std::byte> out) const {
   std::ranges::fill(out, std::byte{0});
-  if (offset >= kConfigBytes) return;
-  const auto bytes = std::min<std::uint64_t>(out.size(), kConfigBytes - offset);
+  if (offset >= config_bytes()) return;
+  const auto bytes = std::min<std::uint64_t>(out.size(), config_bytes() - offset);
   std::copy_n(config_.data() + offset, bytes, out.data());
 }
 
 std::optional<Errc> Registers::write_config(std::uint64_t offset, std::span<const std::byte> in) {
-  if (offset > kConfigBytes || in.size() > kConfigBytes - offset) return Errc::kConfigOutOfRange;
-  if (offset < kActualOffset) return Errc::kConfigReadOnly;
+  const std::size_t bytes = config_bytes();
+  if (offset > bytes || in.size() > bytes - offset) return Errc::kConfigOutOfRange;
+  const std::uint64_t end = offset + in.size();
+  if (offset >= kActualOffset && end <= kHintCommandOffset) {
+    std::ranges::copy(in, config_.data() + offset);
+    return std::nullopt;
+  }
+  if (offset < kPoisonValueOffset) return Errc::kConfigReadOnly;
+  // 5.5.6.6.1: written before DRIVER_OK and not changed afterwards.
+  if (!negotiated_.has(Feature::kPagePoison)) return Errc::kConfigReadOnly;
+  if ((status_ & kStatusDriverOk) != 0) return Errc::kPoisonChanged;
   std::ranges::copy(in, config_.data() + offset);
   return std::nullopt;
+}
+
+std::size_t Registers::config_bytes() const {
+  if (offered_.has(Feature::kPagePoison)) return 16;
+  return offered_.has(Feature::kFreePageHint) ? 12 : 8;
+}
+
+void Registers::set_field(std::uint64_t offset, std::uint32_t value) {
+  store_le(config_.data() + offset, value);
+  ++generation_;
 }
 
 std::uint32_t Registers::num_pages() const {
   return load_le<std::uint32_t>(config_.data() + kNumPagesOffset);
 }
 
-void Registers::set_num_pages(std::uint32_t pages) {
-  store_le(config_.data() + kNumPagesOffset, pages);
+void Registers::set_num_pages(std::uint32_t pages) { set_field(kNumPagesOffset, pages); }
+
+void Registers::set_hint_command(std::uint32_t id) { set_field(kHintCommandOffset, id); }
+
+std::uint32_t Registers::poison_value() const {
+  return load_le<std::uint32_t>(config_.data() + kPoisonValueOffset);
 }
 
 std::uint32_t Registers::actual() const {

@@ -20,7 +20,8 @@ namespace vballoon {
 
 class Registers {
  public:
-  explicit Registers(Features offered) : offered_(offered) {}
+  // What is to be insisted on beside VERSION_1 (5.5.3.2 allows MUST_TELL_HOST).
+  Registers(Features offered, Features required) : offered_(offered), required_(required) {}
 
   [[nodiscard]] Features offered() const { return offered_; }
   [[nodiscard]] Features negotiated() const { return negotiated_; }  // since FEATURES_OK
@@ -32,6 +33,8 @@ class Registers {
   void require_reset();
   // Target and actual stay.
   void reset();
+  // FEATURES_OK is set.
+  [[nodiscard]] bool features_settled() const;
 
   // Queues may be set up; queues are served.
   [[nodiscard]] bool in_set_up() const;
@@ -44,15 +47,26 @@ class Registers {
   [[nodiscard]] std::uint32_t num_pages() const;
   void set_num_pages(std::uint32_t pages);
   [[nodiscard]] std::uint32_t actual() const;
+  void set_hint_command(std::uint32_t id);
+  [[nodiscard]] std::uint32_t poison_value() const;
+  // Changes with each change that the device makes, so that a driver which reads several fields
+  // sees that they do not belong together (2.5).
+  [[nodiscard]] std::uint32_t config_generation() const { return generation_; }
 
  private:
-  static constexpr std::size_t kConfigBytes = 8;
+  static constexpr std::size_t kMaxConfigBytes = 16;
+
+  // As much as the features that are offered need (5.5.4).
+  [[nodiscard]] std::size_t config_bytes() const;
+  void set_field(std::uint64_t offset, std::uint32_t value);
 
   const Features offered_;
+  const Features required_;
   Features accepted_;  // written by the driver
   Features negotiated_;
   std::uint8_t status_ = 0;
-  std::array<std::byte, kConfigBytes> config_{};  // as the driver sees it
+  std::uint32_t generation_ = 0;
+  std::array<std::byte, kMaxConfigBytes> config_{};  // as the driver sees it
 };
 
 }  // namespace vballoon

@@ -22,8 +22,8 @@ std::chrono::nanoseconds thread_system_time() {
          std::chrono::microseconds(usage.ru_stime.tv_usec);
 }
 
-DeviceThread::DeviceThread(BalloonDevice& device, EventFd kick)
-    : device_(device), kick_(std::move(kick)), thread_([this] { run(); }) {}
+DeviceThread::DeviceThread(BalloonDevice& device, EventFd kick, std::chrono::nanoseconds watch)
+    : device_(device), kick_(std::move(kick)), watch_(watch), thread_([this] { run(); }) {}
 
 DeviceThread::~DeviceThread() {
   kicked_.fetch_or(kStop);
@@ -53,16 +53,35 @@ void DeviceThread::run() {
     kick_.wait();
     const std::uint32_t kicked = kicked_.exchange(0);
     if ((kicked & kStop) != 0) return;
-    for (std::uint16_t queue = 0; queue < device_.queue_count(); ++queue) {
-      if ((kicked >> queue & 1) == 0) continue;
-      while (device_.process(queue)) {
-      }
-    }
+    serve(kicked);
+    if (watch_.count() != 0) watch();
     if ((kicked & kSample) == 0) continue;
     system_time_ = thread_system_time();
     sampled_.store(true);
     sampled_.notify_one();
   }
+}
+
+void DeviceThread::serve(std::uint32_t queues) {
+  for (std::uint16_t queue = 0; queue < kMaxBalloonQueues; ++queue) {
+    if ((queues >> queue & 1) == 0) continue;
+    while (device_.process(queue)) {
+    }
+  }
+}
+
+// Until there was nothing to do for as long as it watches, or until it is wanted for something
+// else. Kicks are asked for again at the end, and what came just before that is served.
+void DeviceThread::watch() {
+  using clock = std::chrono::steady_clock;
+  for (auto idle_since = clock::now(); clock::now() - idle_since < watch_ && kicked_ == 0;) {
+    bool found = false;
+    for (std::uint16_t queue = 0; queue < kMaxBalloonQueues; ++queue) {
+      found = device_.poll(queue) || found;
+    }
+    if (found) idle_since = clock::now();
+  }
+  serve(~std::uint32_t{0});
 }
 
 }  // namespace vballoon::sim

@@ -15,8 +15,9 @@ namespace vballoon::sim {
 
 class DeviceThread {
  public:
-  // Starts the thread; `device` must outlive it.
-  DeviceThread(BalloonDevice& device, EventFd kick);
+  // Starts the thread, which watches the rings for as long as `watch` before it sleeps. `device`
+  // must outlive it.
+  DeviceThread(BalloonDevice& device, EventFd kick, std::chrono::nanoseconds watch);
   ~DeviceThread();
 
   void kick(std::uint16_t queue);
@@ -26,9 +27,12 @@ class DeviceThread {
 
  private:
   void run();
+  void watch();
+  void serve(std::uint32_t queues);
 
   BalloonDevice& device_;
   const EventFd kick_;
+  const std::chrono::nanoseconds watch_;
   std::atomic<std::uint32_t> kicked_{0};  // a bit a queue, kSample and kStop
   std::atomic<bool> sampled_{false};
   std::chrono::nanoseconds system_time_{0};  // written before sampled_ is set

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vm/device_thread.h"
+#include "vm/discard_thread.h"
 #include "vm/event_fd.h"
 
 namespace vballoon::sim {
@@ -77,6 +78,7 @@ BalloonMetrics minus(const BalloonMetrics& after, const BalloonMetrics& before) 
   d.stages.decode -= before.stages.decode;
   d.stages.translate -= before.stages.translate;
   d.stages.discard -= before.stages.discard;
+  d.stages.discard_behind -= before.stages.discard_behind;
   for (std::size_t i = 0; i < d.errors.size(); ++i) d.errors[i] -= before.errors[i];
   return d;
 }
@@ -87,8 +89,10 @@ struct Machine::Impl {
   explicit Impl(EventFd call_in) : call(std::move(call_in)) {}
 
   [[nodiscard]] nanoseconds device_system_time() const {
-    return thread ? thread->system_time() : thread_system_time();
+    return thread ? thread->system_time() + discards->system_time() : thread_system_time();
   }
+  void kick(std::uint16_t queue);
+  nanoseconds drain();
   [[nodiscard]] bool run(const std::function<bool()>& keep_going);
   [[nodiscard]] bool let_device_answer();
 
@@ -98,9 +102,26 @@ struct Machine::Impl {
   std::uint32_t kicked = 0;  // kDirect: a bit a queue
   std::unique_ptr<BalloonDevice> device;
   std::unique_ptr<DeviceThread> thread;
+  std::unique_ptr<DiscardThread> discards;
   std::unique_ptr<InProcessAccess> access;
   std::unique_ptr<BalloonDriver> driver;
 };
+
+// Has done what is still owed; returns the system time that it took of this thread, if that is not
+// the one that serves the device.
+nanoseconds Machine::Impl::drain() {
+  const nanoseconds before = thread_system_time();
+  device->drain();
+  return thread ? thread_system_time() - before : nanoseconds(0);
+}
+
+void Machine::Impl::kick(std::uint16_t queue) {
+  if (thread) {
+    thread->kick(queue);
+  } else {
+    kicked |= 1U << queue;
+  }
+}
 
 // Steps the driver until it has nothing to do, or is short of memory, or is stopped. True when
 // the device has answered all that was sent.
@@ -120,7 +141,7 @@ bool Machine::Impl::let_device_answer() {
     return true;
   }
   const std::uint32_t queues = std::exchange(kicked, 0);
-  for (std::uint16_t queue = 0; queue < device->queue_count(); ++queue) {
+  for (std::uint16_t queue = 0; queue < kMaxBalloonQueues; ++queue) {
     if ((queues >> queue & 1) == 0) continue;
     while (device->process(queue)) {
     }
@@ -137,7 +158,10 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
                                                 const MachineOptions& options) {
   auto call = EventFd::create();
   auto kick = EventFd::create();
-  if (!call || !kick) return tl::unexpected((call ? kick.error() : call.error()));
+  auto owed = EventFd::create();
+  for (const auto* event : {&call, &kick, &owed}) {
+    if (!*event) return tl::unexpected(event->error());
+  }
   auto impl = std::make_unique<Impl>(std::move(*call));
   impl->notify = options.notify;
 
@@ -147,18 +171,20 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
     device_options.notify_queue = [call_fd = &impl->call](std::uint16_t) { call_fd->signal(); };
     device_options.notify_config = [call_fd = &impl->call] { call_fd->signal(); };
   }
+  device_options.discards_owed = [m = impl.get()] {
+    if (m->discards) m->discards->wake();
+  };
+  device_options.wake = [m = impl.get()](std::uint16_t queue) { m->kick(queue); };
   auto device = BalloonDevice::create(memory, std::move(discarder), std::move(device_options));
   if (!device) return tl::unexpected(device.error());
   impl->device = std::move(*device);
 
-  std::function<void(std::uint16_t)> deliver;
   if (options.notify == NotifyMode::kEventfd) {
-    impl->thread = std::make_unique<DeviceThread>(*impl->device, std::move(*kick));
-    deliver = [thread = impl->thread.get()](std::uint16_t queue) { thread->kick(queue); };
-  } else {
-    deliver = [kicked = &impl->kicked](std::uint16_t queue) { *kicked |= 1U << queue; };
+    impl->discards = std::make_unique<DiscardThread>(*impl->device, std::move(*owed));
+    impl->thread = std::make_unique<DeviceThread>(*impl->device, std::move(*kick), options.watch);
   }
-  impl->access = std::make_unique<InProcessAccess>(*impl->device, std::move(deliver));
+  impl->access = std::make_unique<InProcessAccess>(
+      *impl->device, [m = impl.get()](std::uint16_t queue) { m->kick(queue); });
 
   DriverOptions driver_options = options.driver;
   driver_options.dialect = options.device.dialect;
@@ -182,6 +208,7 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
     return tl::unexpected(set.error());
   }
   const bool answered = impl_->run(keep_going);
+  const nanoseconds drained = impl_->drain();
 
   const nanoseconds end = impl_->clock();
   const std::uint64_t pages = impl_->driver->ballooned_pages();
@@ -189,7 +216,7 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   report.reached = answered && pages == balloon_pages;
   report.pages = pages > pages_before ? pages - pages_before : pages_before - pages;
   // Waits for the device's thread, which books a message's end after it has answered it.
-  report.kernel = impl_->device_system_time() - kernel_before;
+  report.kernel = impl_->device_system_time() - kernel_before + drained;
   report.driver = minus(impl_->driver->counters(), driver_before);
   report.device = minus(impl_->device->metrics(), device_before);
   // Without a message in this resize the last answer is an older one's.
@@ -199,8 +226,11 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   report.stages.allocate = report.driver.times.allocator;
   report.stages.translate = report.device.stages.translate;
   report.stages.discard = report.device.stages.discard;
-  report.stages.send =
-      report.driver.times.messages - report.stages.translate - report.stages.discard;
+  const nanoseconds awaited = report.stages.discard - report.device.stages.discard_behind;
+  report.stages.send = report.driver.times.messages - report.stages.translate - awaited;
+  report.overlap = std::max(nanoseconds(0), report.stages.allocate + report.stages.send +
+                                                report.stages.translate + report.stages.discard -
+                                                std::max(report.wall, report.guest));
   return report;
 }
 

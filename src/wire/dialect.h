@@ -4,8 +4,10 @@
 #define VBALLOON_SRC_WIRE_DIALECT_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "vballoon/export.h"
@@ -15,19 +17,27 @@
 namespace vballoon {
 
 // The way in which a message names its pages.
-enum class Codec : std::uint8_t { kPfnArray, kPageBitmap, kChunk };
+enum class Codec : std::uint8_t {
+  kPfnArray,
+  kWidePfnArray,  // the same, from drivers some of which write 64-bit entries
+  kPageBitmap,
+  kChunk,
+};
 
-enum class QueueRole : std::uint8_t { kInflate, kDeflate };
+// What a queue is for, in the order of the standard (5.5.2).
+enum class QueueRole : std::uint8_t { kInflate, kDeflate, kStats, kFreePageHint, kReporting };
+inline constexpr std::size_t kQueueRoles = 5;
 
 struct QueueRow {
   QueueRole role;
-  Codec codec;
+  std::optional<Codec> codec;      // of messages that name pages
+  std::optional<Feature> feature;  // without which there is no such queue
 };
 
 struct DialectRow {
   Dialect dialect;
-  std::string_view name;           // as the command spells it: "pfn", "bitmap", "chunk"
-  std::array<QueueRow, 2> queues;  // by queue index
+  std::string_view name;                     // as the command spells it: "pfn", "bitmap", "chunk"
+  std::array<QueueRow, kQueueRoles> queues;  // by QueueRole
 };
 
 // The row of a dialect whose bit was negotiated.
@@ -38,6 +48,11 @@ struct DialectRow {
                                                    Features negotiated) {
   return negotiated.has_bit(dialect_bit) ? offered : Dialect::kStandard;
 }
+
+// The queues that exist with these features, by their number; the rest are null.
+using QueueMap = std::array<const QueueRow*, kQueueRoles>;
+[[nodiscard]] VBALLOON_EXPORT QueueMap number_queues(const DialectRow& row, Features features,
+                                                     QueueNumbering numbering);
 
 [[nodiscard]] VBALLOON_EXPORT std::unique_ptr<Decoder> make_decoder(Codec codec);
 

@@ -14,9 +14,11 @@ namespace vballoon {
 // The value in little-endian byte order, seen from this host; its own inverse.
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr T little_endian(T value) {
-  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8);
   if constexpr (std::endian::native == std::endian::little) {
     return value;
+  } else if constexpr (sizeof(T) == 2) {
+    return __builtin_bswap16(value);
   } else if constexpr (sizeof(T) == 4) {
     return __builtin_bswap32(value);
   } else {

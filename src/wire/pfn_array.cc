@@ -12,24 +12,38 @@
 namespace vballoon {
 namespace {
 
+constexpr std::size_t kWideEntryBytes = 8;
+
+// Whether the entries have 64 bits, if numbers are below 2^32.
+bool is_wide(std::span<const std::byte> message) {
+  if (message.empty() || message.size() % kWideEntryBytes != 0) return false;
+  std::uint32_t odd_words = 0;
+  for (std::size_t at = kPfnEntryBytes; at < message.size(); at += kWideEntryBytes) {
+    odd_words |= load_le<std::uint32_t>(message.data() + at);
+  }
+  return odd_words == 0;
+}
+
+// Entries of either size have their number in the first 4 bytes.
+template <std::size_t kEntryBytes>
 std::uint32_t load_pfn(const std::byte* entries, std::size_t index) {
-  return load_le<std::uint32_t>(entries + index * kPfnEntryBytes);
+  return load_le<std::uint32_t>(entries + index * kEntryBytes);
 }
 
 // How many entries from number `i` on go on from page `before` in steps of one page up or down,
 // as far as that is found out in groups, which are compared without a branch.
-template <int kStep>
+template <std::size_t kEntryBytes, int kStep>
 std::size_t count_straight(const std::byte* at, std::size_t i, std::size_t entries, Pfn before) {
   constexpr std::uint32_t kGroup = 16;
   std::size_t count = 0;
   // The last entry of a group is compared in 64 bits: page numbers do not wrap.
   while (entries - i >= kGroup &&
-         load_pfn(at, i + kGroup - 1) == before + kGroup * static_cast<Pfn>(kStep)) {
+         load_pfn<kEntryBytes>(at, i + kGroup - 1) == before + kGroup * static_cast<Pfn>(kStep)) {
     std::uint32_t differences = 0;
     for (std::uint32_t k = 0; k < kGroup; ++k) {
       const auto expected =
           static_cast<std::uint32_t>(before) + (k + 1) * static_cast<std::uint32_t>(kStep);
-      differences |= load_pfn(at, i + k) ^ expected;
+      differences |= load_pfn<kEntryBytes>(at, i + k) ^ expected;
     }
     if (differences != 0) break;
     before += kGroup * static_cast<Pfn>(kStep);
@@ -37,6 +51,42 @@ std::size_t count_straight(const std::byte* at, std::size_t i, std::size_t entri
     i += kGroup;
   }
   return count;
+}
+
+template <std::size_t kEntryBytes>
+std::size_t decode_entries(std::span<const std::byte> window, PageRanges& out) {
+  const std::size_t entries = window.size() / kEntryBytes;
+  if (entries == 0) return 0;
+
+  // The run grows at both ends, so that an order that turns around is right as well. A page that
+  // is named again never joins it, so that repeated pages stay visible.
+  const std::byte* const at = window.data();
+  RangeWriter writer(out);
+  Pfn first = load_pfn<kEntryBytes>(at, 0);
+  Pfn end = first + 1;
+  for (std::size_t i = 1; i < entries;) {
+    const std::size_t block_end = std::min(entries, i + RangeWriter::kBlock);
+    PageRange* to = writer.room(block_end - i);
+    while (i < block_end) {
+      const Pfn pfn = load_pfn<kEntryBytes>(at, i++);
+      if (pfn == end) {
+        const std::size_t more = count_straight<kEntryBytes, +1>(at, i, entries, pfn);
+        end += 1 + more;
+        i += more;
+      } else if (pfn + 1 == first) {
+        const std::size_t more = count_straight<kEntryBytes, -1>(at, i, entries, pfn);
+        first = pfn - more;
+        i += more;
+      } else {
+        *to++ = {first, end - first};
+        first = pfn;
+        end = pfn + 1;
+      }
+    }
+    writer.commit(to);
+  }
+  writer.append({first, end - first});
+  return entries * kEntryBytes;
 }
 
 }  // namespace
@@ -50,50 +100,24 @@ bool PfnArrayEncoder::append(Pfn pfn) {
 }
 
 std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out) {
-  const std::size_t entries = window.size() / kPfnEntryBytes;
-  if (entries == 0) return 0;
-
-  // The run grows at both ends, so that an order that turns around is right as well. A page that
-  // is named again never joins it, so that repeated pages stay visible.
-  const std::byte* const at = window.data();
-  RangeWriter writer(out);
-  Pfn first = load_pfn(at, 0);
-  Pfn end = first + 1;
-  for (std::size_t i = 1; i < entries;) {
-    const std::size_t block_end = std::min(entries, i + RangeWriter::kBlock);
-    PageRange* to = writer.room(block_end - i);
-    while (i < block_end) {
-      const Pfn pfn = load_pfn(at, i++);
-      if (pfn == end) {
-        const std::size_t more = count_straight<+1>(at, i, entries, pfn);
-        end += 1 + more;
-        i += more;
-      } else if (pfn + 1 == first) {
-        const std::size_t more = count_straight<-1>(at, i, entries, pfn);
-        first = pfn - more;
-        i += more;
-      } else {
-        *to++ = {first, end - first};
-        first = pfn;
-        end = pfn + 1;
-      }
-    }
-    writer.commit(to);
-  }
-  writer.append({first, end - first});
-  return entries * kPfnEntryBytes;
+  return decode_entries<kPfnEntryBytes>(window, out);
 }
 
 std::optional<Errc> PfnArrayDecoder::begin(std::uint64_t readable_bytes,
                                            std::size_t /*writable_buffers*/) {
   left_ = readable_bytes;
+  begun_ = false;
   if (readable_bytes == 0) return Errc::kPayloadMissing;
   return std::nullopt;
 }
 
 Decoder::Step PfnArrayDecoder::payload(std::span<const std::byte> window, PageRanges& out) {
   assert(window.size() <= left_);
-  const std::size_t consumed = decode_pfns(window, out);
+  const bool whole_message = !begun_ && window.size() == left_;
+  begun_ = true;
+  const bool wide = may_be_wide_ && whole_message && is_wide(window);
+  const std::size_t consumed =
+      wide ? decode_entries<kWideEntryBytes>(window, out) : decode_pfns(window, out);
   left_ -= consumed;
   return {consumed};
 }

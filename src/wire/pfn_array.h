@@ -3,6 +3,10 @@
 //
 // One device-readable buffer of le32 numbers in units of 4 KiB; Linux sends at most 256, others
 // more. A trailing part of an entry is kPayloadNotMultiple; the entries before it hold.
+//
+// The Windows driver writes its own 64-bit numbers instead: read as 32-bit ones they would name
+// page 0 with every other entry. A decoder that expects that takes a message of up to one window in
+// which all odd words are 0 for one of 64-bit entries.
 #ifndef VBALLOON_SRC_WIRE_PFN_ARRAY_H_
 #define VBALLOON_SRC_WIRE_PFN_ARRAY_H_
 
@@ -43,12 +47,16 @@ std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out);
 
 class VBALLOON_EXPORT PfnArrayDecoder final : public Decoder {
  public:
+  explicit PfnArrayDecoder(bool may_be_wide) : may_be_wide_(may_be_wide) {}
+
   std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
   Step payload(std::span<const std::byte> window, PageRanges& out) override;
   std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
   std::optional<Errc> end() override;
 
  private:
+  const bool may_be_wide_;
+  bool begun_ = false;      // a window of the message was read
   std::uint64_t left_ = 0;  // readable bytes not consumed yet
 };
 

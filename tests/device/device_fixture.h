@@ -89,6 +89,7 @@ class Rig {
       ++interrupts_.at(queue);
       if (on_interrupt) on_interrupt();
     };
+    options.wake = [this](std::uint16_t queue) { woken_.push_back(queue); };
     options.notify_config = [this] {
       ++config_interrupts_;
       if (on_config_interrupt) on_config_interrupt();
@@ -127,7 +128,8 @@ class Rig {
     return config;
   }
   Rig& set_queues() {
-    for (const std::uint16_t index : {kInflateQueue, kDeflateQueue}) {
+    for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
+      if (!device_->has_queue(index)) continue;
       queues_.at(index) = DriverQueue::create(memory_, ring_config(index)).value();
       if (!device_->set_queue(index, ring_config(index))) throw std::runtime_error("set_queue");
     }
@@ -209,6 +211,8 @@ class Rig {
   }
   int interrupts(std::uint16_t index) const { return interrupts_.at(index); }
   int config_interrupts() const { return config_interrupts_; }
+  // Queues for which the device wanted process() to be called, in that order.
+  const std::vector<std::uint16_t>& woken() const { return woken_; }
   const std::vector<std::string>& log() const { return log_; }
 
   static constexpr std::uint8_t kNegotiated =
@@ -224,11 +228,12 @@ class Rig {
   Setup setup_;
   std::shared_ptr<const GuestMemory> memory_;
   RecordingDiscarder* recorded_ = nullptr;
-  std::array<std::atomic<int>, 2> interrupts_{};
+  std::array<std::atomic<int>, kMaxBalloonQueues> interrupts_{};
+  std::vector<std::uint16_t> woken_;
   std::atomic<int> config_interrupts_{0};
   std::vector<std::string> log_;
   std::unique_ptr<BalloonDevice> device_;
-  std::array<std::unique_ptr<DriverQueue>, 2> queues_;
+  std::array<std::unique_ptr<DriverQueue>, kMaxBalloonQueues> queues_;
   std::uint64_t next_payload_ = kPayloads;
 };
 

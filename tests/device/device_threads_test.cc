@@ -197,7 +197,7 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageOf4Gib) {
   testing::RawRing ring = rig.start().raw(kInflateQueue);
   offer_4_gib(ring);
   blocking.block();
-  std::thread server([&rig] { rig.device().process(kInflateQueue); });
+  std::thread server([&rig] { rig.serve(kInflateQueue); });
   blocking.wait_until_blocked();
 
   std::thread resetter([&rig] { rig.reset(); });
@@ -222,7 +222,7 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageThatNeverFillsTheBatch) {
   std::memcpy(rig.host(0), pfns.data(), 4 << 20);
   offer_4_gib(ring);
   const int before = looks;
-  std::thread server([&rig] { rig.device().process(kInflateQueue); });
+  std::thread server([&rig] { rig.serve(kInflateQueue); });
   while (looks == before) std::this_thread::yield();  // until it serves
 
   rig.reset();

@@ -374,5 +374,38 @@ TEST_F(HugePageInflateTest, RefusedHugePageIsOwed) {
   EXPECT_TRUE(balanced(guest.device().metrics()));
 }
 
+// ---- the Windows driver
+// ---------------------------------------------------------------------------
+
+// Pages 5 and 6 as that driver names them.
+testing::Message wide_message() { return {{testing::le32({5, 0, 6, 0})}}; }
+
+TEST(WidePfnsTest, DriverWithoutMustTellHostMayWrite64BitNumbers) {
+  Rig rig({.accepted = everything_but(Feature::kMustTellHost)});
+
+  rig.start().inflate(wide_message());
+
+  EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 2}));
+}
+
+TEST(WidePfnsTest, DriverWithMustTellHostIsTakenAtItsWord) {
+  Rig rig;
+
+  rig.start().inflate(wide_message());
+
+  EXPECT_TRUE(rig.device().is_ballooned(0));
+}
+
+TEST(WidePfnsTest, OptionDecidesWhateverTheDriverAccepts) {
+  Rig with({.device = {.wide_pfns = true}});
+  Rig without({.device = {.wide_pfns = false}, .accepted = everything_but(Feature::kMustTellHost)});
+
+  with.start().inflate(wide_message());
+  without.start().inflate(wide_message());
+
+  EXPECT_FALSE(with.device().is_ballooned(0));
+  EXPECT_TRUE(without.device().is_ballooned(0));
+}
+
 }  // namespace
 }  // namespace vballoon

@@ -88,6 +88,30 @@ TEST(DeviceCreationTest, DialectBitBeyondAllBitsIsRefused) {
             Errc::kInvalidArgument);
 }
 
+TEST(DeviceCreationTest, DialectBitOfAnOfferedFeatureIsRefused) {
+  const Error error = creation_error({.dialect = Dialect::kPageBitmap,
+                                      .features = Features{Feature::kFreePageHint},
+                                      .on_free_page_hints = [](std::span<const PageRange>) {}});
+
+  EXPECT_EQ(error.code, Errc::kInvalidArgument);
+  EXPECT_THAT(error.message(), HasSubstr("dialect bit 3"));
+}
+
+TEST(DeviceCreationTest, HintsThatNobodyTakesAreRefused) {
+  EXPECT_THAT(creation_error({.features = Features{Feature::kFreePageHint}}).message(),
+              HasSubstr("on_free_page_hints"));
+}
+
+TEST(DeviceCreationTest, RequiringMustTellHostWithoutOfferingItIsRefused) {
+  EXPECT_EQ(creation_error({.features = Features(), .require_must_tell_host = true}).code,
+            Errc::kInvalidArgument);
+}
+
+TEST(DeviceCreationTest, BudgetOfNothingIsRefused) {
+  EXPECT_EQ(creation_error({.budget = {.pages = 0}}).code, Errc::kInvalidArgument);
+  EXPECT_EQ(creation_error({.budget = {.bytes = 0}}).code, Errc::kInvalidArgument);
+}
+
 TEST(DeviceCreationTest, DeviceWithoutMemoryIsRefused) {
   const auto device =
       BalloonDevice::create(nullptr, std::make_unique<testing::RecordingDiscarder>());
@@ -124,13 +148,32 @@ TEST_F(DeviceStatusTest, OfferedFeaturesAreTaken) {
 }
 
 TEST_F(DeviceStatusTest, FeatureThatWasNotOfferedKeepsFeaturesOkClear) {
-  EXPECT_EQ(accept(Features{Feature::kVersion1}.with_bit(1)), kStatusAcknowledge | kStatusDriver);
+  EXPECT_EQ(accept(Features{Feature::kVersion1}.with_bit(20)), kStatusAcknowledge | kStatusDriver);
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kFeaturesNotOffered, 1u)));
 }
 
 TEST_F(DeviceStatusTest, DriverWithoutVersion1IsRefused) {
   EXPECT_EQ(accept(everything_but(Feature::kVersion1)), kStatusAcknowledge | kStatusDriver);
-  EXPECT_EQ(rig_.errors(Errc::kFeaturesNotOffered), 1u);
+  EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kLegacyDriver, 1u)));
+  EXPECT_THAT(rig_.log(), ElementsAre(HasSubstr("legacy driver")));
+}
+
+TEST(DeviceInsistsTest, DriverWithoutMustTellHostIsRefusedIfTheDeviceInsists) {
+  Rig rig({.device = {.require_must_tell_host = true},
+           .accepted = everything_but(Feature::kMustTellHost)});
+
+  rig.negotiate();
+
+  EXPECT_EQ(rig.device().read_status(), kStatusAcknowledge | kStatusDriver);
+  EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kMustTellHostNeeded, 1u)));
+}
+
+TEST(DeviceInsistsTest, DriverWithMustTellHostIsTaken) {
+  Rig rig({.device = {.require_must_tell_host = true}});
+
+  rig.negotiate();
+
+  EXPECT_EQ(rig.device().read_status(), Rig::kNegotiated);
 }
 
 TEST_F(DeviceStatusTest, RefusedDriverMayTryAgainWithLess) {
@@ -190,7 +233,7 @@ TEST_F(DeviceStatusTest, DriverCannotSetNeedsReset) {
 }
 
 TEST(RegistersTest, FeaturesWrittenAfterFeaturesOkAreNotNegotiated) {
-  Registers registers{Features{Feature::kVersion1, Feature::kMustTellHost}};
+  Registers registers(Features{Feature::kVersion1, Feature::kMustTellHost}, Features());
   registers.write_features(Features{Feature::kVersion1});
   ASSERT_EQ(registers.write_status(kStatusFeaturesOk), std::nullopt);
 
@@ -201,7 +244,7 @@ TEST(RegistersTest, FeaturesWrittenAfterFeaturesOkAreNotNegotiated) {
 }
 
 TEST(RegistersTest, DriverThatWritesBackNeedsResetIsNotRefused) {
-  Registers registers{Features{Feature::kVersion1}};
+  Registers registers(Features{Feature::kVersion1}, Features());
   ASSERT_EQ(registers.write_status(kStatusAcknowledge), std::nullopt);
   registers.require_reset();
 
@@ -211,7 +254,7 @@ TEST(RegistersTest, DriverThatWritesBackNeedsResetIsNotRefused) {
 }
 
 TEST(RegistersTest, DriverThatDoesNotKnowNeedsResetKeepsIt) {
-  Registers registers{Features{Feature::kVersion1}};
+  Registers registers(Features{Feature::kVersion1}, Features());
   registers.require_reset();
 
   EXPECT_EQ(registers.write_status(kStatusFailed), std::nullopt);

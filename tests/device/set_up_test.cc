@@ -110,7 +110,67 @@ class DeviceQueueSetUpTest : public ::testing::Test {
   Rig rig_;
 };
 
-TEST_F(DeviceQueueSetUpTest, DeviceHasTwoQueues) { EXPECT_EQ(rig_.device().queue_count(), 2); }
+TEST_F(DeviceQueueSetUpTest, DeviceWithoutFurtherFeaturesHasTwoQueues) {
+  EXPECT_TRUE(rig_.device().has_queue(1));
+  EXPECT_FALSE(rig_.device().has_queue(2));
+}
+
+TEST(DeviceQueueNumberTest, QueuesOfferedExistUntilTheDriverDeclinesThem) {
+  Rig rig({.device = {.features = Features{Feature::kStatsVq, Feature::kPageReporting}},
+           .accepted = Features{Feature::kVersion1, Feature::kPageReporting}});
+  EXPECT_TRUE(rig.device().has_queue(3));
+
+  rig.negotiate();
+
+  EXPECT_TRUE(rig.device().has_queue(2));
+  EXPECT_FALSE(rig.device().has_queue(3));
+}
+
+TEST(DeviceQueueNumberTest, FixedNumbersLeaveGaps) {
+  Rig rig({.device = {.features = Features{Feature::kPageReporting},
+                      .numbering = QueueNumbering::kFixed}});
+  rig.negotiate();
+
+  EXPECT_FALSE(rig.device().has_queue(2));
+  EXPECT_FALSE(rig.device().has_queue(3));
+  EXPECT_TRUE(rig.device().has_queue(4));
+}
+
+// ---- kicks before DRIVER_OK
+// -----------------------------------------------------------------------
+
+TEST(DeviceEarlyKickTest, KickBeforeDriverOkIsNotObeyedAndNotLost) {
+  Rig rig;
+  rig.negotiate().set_queues();
+  rig.send(kInflateQueue, testing::pfn_message({5}));
+
+  EXPECT_FALSE(rig.device().process(kInflateQueue));
+  EXPECT_THAT(rig.completed(kInflateQueue), IsEmpty());
+  rig.device().write_status(Rig::kRunning);
+
+  EXPECT_THAT(rig.woken(), ElementsAre(kInflateQueue));
+  rig.serve(kInflateQueue);
+  EXPECT_THAT(rig.completed(kInflateQueue), ElementsAre(0u));
+}
+
+TEST(DeviceEarlyKickTest, QueueThatWasNotKickedIsNotWoken) {
+  Rig rig;
+
+  rig.start();
+
+  EXPECT_THAT(rig.woken(), IsEmpty());
+}
+
+TEST(DeviceEarlyKickTest, ResetForgetsTheKick) {
+  Rig rig;
+  rig.negotiate().set_queues();
+  rig.device().process(kInflateQueue);
+
+  rig.reset();
+  rig.start();
+
+  EXPECT_THAT(rig.woken(), IsEmpty());
+}
 
 TEST_F(DeviceQueueSetUpTest, BothQueuesAreTaken) {
   rig_.negotiate();

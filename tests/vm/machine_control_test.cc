@@ -100,5 +100,39 @@ TEST_P(MachineControlThreadsTest, MachineThatIsStoppedInTheMiddleOfAMessageCanBe
   SUCCEED();  // the sanitizers look for what was left behind
 }
 
+TEST_P(MachineControlThreadsTest, WhatIsWrittenBehindIsGivenBackWhenTheResizeIsOver) {
+  rig_.options.device.write_behind = true;
+  rig_.start();
+
+  const sim::ResizeReport report = rig_.resize(5000);
+
+  EXPECT_TRUE(report.reached);
+  EXPECT_EQ(report.device.freed_bytes, 5000 * kPageSize);
+  EXPECT_EQ(report.device.owed_bytes, 0u);
+  EXPECT_EQ(report.device.stages.discard_behind, report.stages.discard);
+  EXPECT_EQ(rig_.resident_balloon_pages(), 0u);
+}
+
+// Only the first messages can find the device's thread asleep, or on its way.
+TEST(MachineWatchThreadsTest, WatchedRingsNeedFewerKicks) {
+  MachineRig rig(Dialect::kStandard, NotifyMode::kEventfd);
+  rig.options.watch = std::chrono::minutes(1);
+  rig.start();
+
+  const sim::ResizeReport report = rig.resize(7000);
+
+  EXPECT_TRUE(report.reached);
+  EXPECT_LT(report.driver.kicks, report.driver.messages);
+}
+
+TEST(MachineWatchThreadsTest, ThreadThatSleepsAgainIsKicked) {
+  MachineRig rig(Dialect::kStandard, NotifyMode::kEventfd);
+  rig.options.watch = std::chrono::nanoseconds(1);
+  rig.start();
+
+  EXPECT_TRUE(rig.resize(7000).reached);
+  EXPECT_TRUE(rig.resize(0).reached);
+}
+
 }  // namespace
 }  // namespace vballoon

@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <vector>
+
 #include "wire/chunk.h"
 #include "wire/page_bitmap.h"
 #include "wire/pfn_array.h"
@@ -12,6 +15,7 @@
 namespace vballoon {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::NotNull;
 using ::testing::WhenDynamicCastTo;
 
@@ -52,6 +56,33 @@ TEST(DialectTest, BitThatWasNotAcceptedMeansTheStandard) {
 TEST(DialectTest, BitThatWasAcceptedMeansTheDialectOffered) {
   EXPECT_EQ(negotiated_dialect(Dialect::kScatterGather, 50, Features{}.with_bit(50)),
             Dialect::kScatterGather);
+}
+
+// The roles of the queues by number; nothing where there is none.
+std::vector<std::optional<QueueRole>> roles(Features features, QueueNumbering numbering) {
+  std::vector<std::optional<QueueRole>> all;
+  for (const QueueRow* row : number_queues(dialect_row(Dialect::kStandard), features, numbering)) {
+    all.push_back(row == nullptr ? std::nullopt : std::optional(row->role));
+  }
+  return all;
+}
+
+TEST(QueueNumberTest, QueuesThatDoNotExistAreSkipped) {
+  EXPECT_THAT(roles(Features{Feature::kPageReporting}, QueueNumbering::kDense),
+              ElementsAre(QueueRole::kInflate, QueueRole::kDeflate, QueueRole::kReporting,
+                          std::nullopt, std::nullopt));
+}
+
+TEST(QueueNumberTest, FixedNumbersAreThoseOfTheStandard) {
+  EXPECT_THAT(roles(Features{Feature::kPageReporting}, QueueNumbering::kFixed),
+              ElementsAre(QueueRole::kInflate, QueueRole::kDeflate, std::nullopt, std::nullopt,
+                          QueueRole::kReporting));
+}
+
+TEST(QueueNumberTest, AllFeaturesGiveTheSameNumbersEitherWay) {
+  const Features all{Feature::kStatsVq, Feature::kFreePageHint, Feature::kPageReporting};
+
+  EXPECT_EQ(roles(all, QueueNumbering::kDense), roles(all, QueueNumbering::kFixed));
 }
 
 TEST(MakeDecoderTest, EachCodecHasItsDecoder) {

@@ -173,5 +173,46 @@ RC_GTEST_PROP(PfnArrayProperty, LongRunsOfAnyDirectionNameEachEntryOnce, ()) {
   RC_ASSERT(named == std::multiset<Pfn>(entries.begin(), entries.end()));
 }
 
+// ---- 64-bit entries
+// -------------------------------------------------------------------------------
+
+std::vector<std::byte> wide_pfns(std::initializer_list<std::uint64_t> values) {
+  return words(values);
+}
+
+TEST(WidePfnArrayTest, ArrayWhoseOddWordsAreZeroHas64BitEntries) {
+  const Decoded decoded = decode(Codec::kWidePfnArray, {wide_pfns({7, 8, 100})});
+
+  EXPECT_THAT(decoded.ranges, ElementsAre(PageRange{7, 2}, PageRange{100, 1}));
+  EXPECT_THAT(decoded.errors, IsEmpty());
+}
+
+TEST(WidePfnArrayTest, ArrayWithAnOddWordThatIsNotZeroHas32BitEntries) {
+  const Decoded decoded = decode(Codec::kWidePfnArray, {pfns({7, 0, 100, 5})});
+
+  EXPECT_EQ(decoded.ranges.size(), 4u);
+}
+
+TEST(WidePfnArrayTest, OddNumberOfWordsHas32BitEntries) {
+  const Decoded decoded = decode(Codec::kWidePfnArray, {pfns({7, 0, 100})});
+
+  EXPECT_THAT(decoded.ranges, ElementsAre(PageRange{7, 1}, PageRange{0, 1}, PageRange{100, 1}));
+}
+
+TEST(WidePfnArrayTest, PageZeroItselfCanBeNamed) {
+  EXPECT_THAT(decode(Codec::kWidePfnArray, {wide_pfns({0})}).ranges, ElementsAre(PageRange{0, 1}));
+}
+
+TEST(WidePfnArrayTest, WithoutTheOptionPageZeroIsNamedInBetween) {
+  EXPECT_THAT(decode(Codec::kPfnArray, {wide_pfns({7})}).ranges,
+              ElementsAre(PageRange{7, 1}, PageRange{0, 1}));
+}
+
+TEST(WidePfnArrayTest, MessageOfMoreThanAWindowHas32BitEntries) {
+  const std::vector<std::byte> zeros(2 * kPayloadWindowBytes);
+
+  EXPECT_EQ(decode(Codec::kWidePfnArray, {zeros}).ranges.size(), zeros.size() / kPfnEntryBytes);
+}
+
 }  // namespace
 }  // namespace vballoon::wire_test

@@ -23,11 +23,15 @@ enum class NotifyMode : std::uint8_t {
 };
 
 struct MachineOptions {
-  // The machine sets the driver's dialect, its bit and its clock from the device's, and with
-  // kEventfd the device's notify_queue and notify_config.
+  // The machine sets the driver's dialect, its bit and its clock from the device's, the device's
+  // wake and discards_owed, and with kEventfd its notify_queue and notify_config. Discards that are
+  // written behind have a thread of their own with kEventfd, and are done at the end of a resize
+  // with kDirect.
   BalloonOptions device = {};
   DriverOptions driver = {};
   NotifyMode notify = NotifyMode::kEventfd;
+  // With kEventfd: how long the device's thread watches the rings before it sleeps.
+  std::chrono::nanoseconds watch{0};
 };
 
 // What one resize took and did.
@@ -48,6 +52,8 @@ struct ResizeReport {
     std::chrono::nanoseconds discard{0};
   } stages;
   std::chrono::nanoseconds kernel{0};  // system time of the thread that serves the device
+  // How much longer the stages took than the resize: what was done at the same time.
+  std::chrono::nanoseconds overlap{0};
 
   DriverCounters driver;  // of this resize only, as is the next
   BalloonMetrics device;  // owed_bytes: at its end

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// What a balloon device is made of, and the locks around it.
+//
+// The calls of the public interface are in balloon_device.cc, serving a queue is in serve.cc, and
+// what becomes of pages in pages.cc.
+#ifndef VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
+#define VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/page_ranges.h"
+#include "device/discard_plan.h"
+#include "device/hint_round.h"
+#include "device/ledger.h"
+#include "device/limited_log.h"
+#include "device/owed_discards.h"
+#include "device/page_messages.h"
+#include "device/registers.h"
+#include "device/stats_requests.h"
+#include "vballoon/balloon_device.h"
+#include "wire/dialect.h"
+
+namespace vballoon {
+
+// `queues_lock` is held while a queue is served or set up, so that a reset waits for a discard in
+// flight; `state_lock` is held briefly and orders everything that other threads may read.
+// `queues_lock` is taken first. The kernel is called with that one only, or, for discards that were
+// put off, with `owed_lock` only.
+struct BalloonDevice::Impl {
+  Impl(std::shared_ptr<const GuestMemory> memory_in, std::unique_ptr<Discarder> discarder_in,
+       BalloonOptions options_in);
+
+  struct Queue {
+    const QueueRow* row = nullptr;  // what it is for; set while it is set up
+    std::uint16_t size = 0;
+    DeviceQueue ring;
+    std::unique_ptr<PageMessages> pages;    // of a queue that names pages
+    std::optional<DescriptorChain> held{};  // the buffer of the statistics queue
+
+    void stop();  // forgets chains, unanswered, and rings
+  };
+
+  // What a turn of serving may still do.
+  struct Left {
+    std::uint64_t pages = 0;
+    std::uint64_t bytes = 0;
+    std::size_t chains = 0;
+  };
+  // What a turn has to say once no lock is held.
+  struct Turn {
+    bool more = false;
+    bool discards_owed = false;
+    bool notify_queue = false;
+    bool notify_config = false;
+  };
+
+  // ---- registers (state_lock) ------------------------------------------------------------------
+
+  [[nodiscard]] QueueMap queue_map() const;
+  // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
+  [[nodiscard]] bool may_owe() const { return registers.negotiated().has(Feature::kMustTellHost); }
+  // The codec of a queue, with what the driver's features say about its habits.
+  [[nodiscard]] Codec codec_of(const QueueRow& row) const;
+  [[nodiscard]] std::optional<std::uint16_t> queue_of(QueueRole role) const;
+  // With queues_lock.
+  [[nodiscard]] bool may_set_up(std::uint16_t index) const;
+
+  void count(Errc code, std::uint64_t times = 1);
+  void count_unlocked(Errc code, std::uint64_t times);
+  void end_hints(void (HintRound::*end)());
+  void wait_for_owed_discards(std::unique_lock<std::mutex>& lock);
+  // Target, actual and the interval of statistics stay.
+  void reset();
+
+  // ---- serving a queue (queues_lock; serve.cc)
+  // ---------------------------------------------------
+
+  [[nodiscard]] Turn serve(std::uint16_t index, bool watching);
+  bool take_turn(std::uint16_t index, bool watching);
+  [[nodiscard]] Turn tick(std::uint16_t stats_index);
+  [[nodiscard]] Result<std::optional<DescriptorChain>> take_chain(Queue& queue, Left& left);
+  // Each is true when it left something undone. They stop for a reset that waits.
+  [[nodiscard]] bool serve_pages(Queue& queue, Left& left);
+  [[nodiscard]] bool serve_hints(Queue& queue, Left& left);
+  void serve_stats(Queue& queue, Left& left);
+  [[nodiscard]] bool fill_batch(Queue& queue, Left& left);
+  [[nodiscard]] bool deal_with_batch(Queue& queue, Left& left);
+  void answer(Queue& queue);
+  void receive_hint_command(const DescriptorChain& chain);
+  void ask_for_stats(Queue& queue);
+  [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }
+
+  // ---- pages (queues_lock; pages.cc)
+  // -------------------------------------------------------------
+
+  void inflate(std::span<const PageRange> pages);
+  void deflate(std::span<const PageRange> pages);
+  void report_free(std::span<const PageRange> pages);
+  void hint_free(std::span<const PageRange> pages);
+  // Whether these pages are to be discarded later, or, where nothing may be owed, never.
+  [[nodiscard]] bool put_off(std::span<const PageRange> pages) const;
+  void inflate_without_discard(std::span<const PageRange> pages);
+  [[nodiscard]] bool run_owed_discards();
+  void book(const DiscardPlan::Outcome& outcome, Errc unchanged);
+  void discard(std::span<const HostRun> runs, bool huge);
+  void count_discard(const DiscardReport& done);
+  // Calls the kernel and counts what it did, under the lock that is returned.
+  [[nodiscard]] std::unique_lock<std::mutex> discard_and_count(std::span<const HostRun> runs);
+
+  std::chrono::nanoseconds lap();
+
+  const std::shared_ptr<const GuestMemory> memory;
+  const std::unique_ptr<Discarder> discarder;
+  const BalloonOptions options;
+
+  // Resets that wait for `queues_lock`: who serves lets them in soon, in the middle of a message
+  // even.
+  std::atomic<int> resets_waiting{0};
+
+  std::mutex queues_lock;
+  std::array<Queue, kMaxBalloonQueues> queues;
+  DiscardReport report;
+  bool turn_put_off = false;  // this turn has left discards for later
+  PageRanges hinted;
+  std::chrono::nanoseconds lap_start{0};
+  std::uint64_t turn_messages = 0;     // of this turn: a message can be one descriptor, and a
+  std::uint64_t turn_queue_bytes = 0;  // lock for each would cost more than the rest of it
+
+  std::mutex owed_lock;  // of who runs owed discards; taken before the others
+  DiscardReport owed_report;
+
+  mutable std::mutex state_lock;
+  LimitedLog guest_log;
+  LimitedLog kernel_log;  // of its own: a noisy guest must not hide what the kernel refuses
+  Registers registers;
+  std::uint32_t early_kicks = 0;  // queues kicked before DRIVER_OK, a bit each
+  Ledger ledger;
+  DiscardPlan plan;
+  int inhibited = 0;  // how often discards were inhibited and not resumed
+  OwedDiscards owed_discards;
+  bool owed_discards_idle = true;  // whoever runs them has nothing to do, and is to be told
+  std::condition_variable owed_discards_settled;
+  std::uint64_t in_flight_pages = 0;  // booked and in the kernel, and not in the ledger as owed
+  StatsRequests stats;
+  HintRound hints;
+  BalloonMetrics metrics;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+// Discards that were put off: which pages of those owed go to the kernel next, and which are there
+// now.
+//
+// Takes pieces of the ledger in passes from low to high, so that a piece that the kernel refuses is
+// asked for again in the next pass and not at once. Whoever owns this orders the calls; the
+// kernel is called between take() and settle(), by one thread at a time.
+#ifndef VBALLOON_SRC_DEVICE_OWED_DISCARDS_H_
+#define VBALLOON_SRC_DEVICE_OWED_DISCARDS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "device/ledger.h"
+#include "vballoon/discarder.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/page_range.h"
+
+namespace vballoon {
+
+class OwedDiscards {
+ public:
+  // Both must outlive this.
+  OwedDiscards(const GuestMemory& memory, Ledger& ledger);
+
+  // Takes the next runs out of the ledger, as much as one call to the kernel should have; none at
+  // the end of a pass. A huge host page is taken when all of it is in the balloon.
+  [[nodiscard]] std::span<const HostRun> take();
+  // Puts what the kernel refused back into the ledger; returns the pages that it took.
+  std::uint64_t settle(const DiscardReport& report);
+
+  // More pages are owed than when the pass began: another one is needed.
+  void added() { added_ = true; }
+  void restart();
+
+  // Pages that were taken and are not settled.
+  [[nodiscard]] std::uint64_t in_kernel_pages() const { return in_kernel_pages_; }
+  // Whether one of the pages of an ordered batch is among them.
+  [[nodiscard]] bool in_kernel(std::span<const PageRange> pages) const;
+
+ private:
+  void take_from(const MemoryRegion& region);
+  void take_run(const MemoryRegion& region, PageRange dense);
+  [[nodiscard]] bool full() const;
+
+  const GuestMemory& memory_;
+  Ledger& ledger_;
+  std::uint64_t cursor_ = 0;  // dense page index
+  bool added_ = false;
+  std::vector<HostRun> runs_;      // what was taken last
+  std::vector<PageRange> pages_;   // the same in guest memory
+  std::uint64_t taken_bytes_ = 0;  // of those
+  std::uint64_t in_kernel_pages_ = 0;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_OWED_DISCARDS_H_

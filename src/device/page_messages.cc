@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+#include "device/page_messages.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace vballoon {
+namespace {
+
+std::uint64_t pages_of_largest_host_page(const GuestMemory& memory) {
+  std::uint64_t bytes = kPageSize;
+  for (const MemoryRegion& region : memory.regions()) {
+    bytes = std::max(bytes, region.host_page_bytes);
+  }
+  return bytes >> kPageShift;
+}
+
+}  // namespace
+
+PageMessages::PageMessages(const GuestMemory& memory)
+    : memory_(memory), granule_(pages_of_largest_host_page(memory)) {}
+
+std::uint64_t PageMessages::order() {
+  return std::exchange(ordered_, true) ? 0 : reader.order_batch();
+}
+
+// Where a range is cut so that about `pages` pages stand in front: on a page number that is a
+// multiple of the granule, and not in a hole. A bitmap can name 2^52 pages, and what lies outside
+// guest memory must not be gone through piece by piece.
+Pfn PageMessages::cut_in(PageRange range, std::uint64_t pages) const {
+  const Pfn down = (range.first + pages) / granule_ * granule_;
+  const Pfn cut = down > range.first ? down : down + granule_;
+  const MemoryRegion* const region = memory_.find_or_next(cut);
+  if (region == nullptr) return range.end();
+  return std::min(range.end(), std::max(cut, region->pages().first));
+}
+
+std::span<const PageRange> PageMessages::next_portion(std::uint64_t pages) {
+  assert(pending() && ordered_);
+  auto& batch = reader.batch();
+  if (rest_) batch[dealt_] = *std::exchange(rest_, std::nullopt);
+  const std::size_t first = dealt_;
+  // What spans no more than that cannot name more, and needs no counting.
+  if (batch.back().end() - batch[first].first <= pages) {
+    dealt_ = batch.size();
+    return std::span(batch).subspan(first);
+  }
+  std::uint64_t left = std::max<std::uint64_t>(pages, 1);
+  while (dealt_ < batch.size() && batch[dealt_].count <= left) left -= batch[dealt_++].count;
+  if (dealt_ == batch.size() || (left == 0 && dealt_ > first)) {
+    return std::span(batch).subspan(first, dealt_ - first);
+  }
+  PageRange& range = batch[dealt_];
+  const Pfn cut = cut_in(range, left);
+  if (cut == range.end()) {
+    ++dealt_;
+    return std::span(batch).subspan(first, dealt_ - first);
+  }
+  rest_ = PageRange{cut, range.end() - cut};
+  range.count = cut - range.first;
+  return std::span(batch).subspan(first, dealt_ + 1 - first);
+}
+
+void PageMessages::clear_batch() {
+  reader.batch().clear();
+  dealt_ = 0;
+  rest_.reset();
+  ordered_ = false;
+}
+
+void PageMessages::drop() {
+  reader.stop();
+  current.reset();
+  read.clear();
+  clear_batch();
+}
+
+}  // namespace vballoon

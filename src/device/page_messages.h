@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// The messages of one queue that names pages: those that are being read, the batch that came of
+// them, and how far that has been dealt with.
+//
+// Both the reading and the dealing can be left in the middle, when the work of a turn is done.
+#ifndef VBALLOON_SRC_DEVICE_PAGE_MESSAGES_H_
+#define VBALLOON_SRC_DEVICE_PAGE_MESSAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "device/message_reader.h"
+#include "vballoon/device_queue.h"
+#include "vballoon/guest_memory.h"
+#include "vballoon/page_range.h"
+
+namespace vballoon {
+
+class PageMessages {
+ public:
+  // `memory` must outlive this.
+  explicit PageMessages(const GuestMemory& memory);
+
+  MessageReader reader;
+  std::optional<DescriptorChain> current;  // the message that `reader` stands in
+  std::vector<DescriptorChain> read;       // to be answered when the batch has been dealt with
+
+  // There are ranges that have not been dealt with.
+  [[nodiscard]] bool pending() { return dealt_ < reader.batch().size(); }
+  // Puts the batch in order, unless that was done; returns how many pages were named again.
+  std::uint64_t order();
+  // The next ranges of the batch, of at most `pages` pages of guest memory (but a whole host page,
+  // however large, and what is named outside, which costs nothing). They are dealt with by that.
+  // Requires pending() and order(). Valid until the next call.
+  [[nodiscard]] std::span<const PageRange> next_portion(std::uint64_t pages);
+  void clear_batch();
+
+  // Forgets everything; chains that are held go back unanswered, if their queue still runs.
+  void drop();
+
+ private:
+  [[nodiscard]] Pfn cut_in(PageRange range, std::uint64_t pages) const;
+
+  const GuestMemory& memory_;
+  const std::uint64_t granule_;  // pages of the largest host page: one named whole stays whole
+  std::size_t dealt_ = 0;
+  std::optional<PageRange> rest_;  // of the range at `dealt_`, whose beginning was given out
+  bool ordered_ = false;
+};
+
+}  // namespace vballoon
+
+#endif  // VBALLOON_SRC_DEVICE_PAGE_MESSAGES_H_

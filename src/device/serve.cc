@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+// Serving a queue: taking chains, reading what they say, and returning them.
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "device/balloon_device_impl.h"
+#include "wire/little_endian.h"
+
+namespace vballoon {
+namespace {
+
+constexpr std::uint64_t kDescriptorBytes = 16;
+constexpr std::uint64_t kHintCommandBytes = 4;
+
+std::uint64_t& messages_of(BalloonMetrics& metrics, QueueRole role) {
+  switch (role) {
+    case QueueRole::kInflate:
+      return metrics.inflate_messages;
+    case QueueRole::kDeflate:
+      return metrics.deflate_messages;
+    case QueueRole::kStats:
+      return metrics.stats_messages;
+    case QueueRole::kFreePageHint:
+      return metrics.hint_messages;
+    case QueueRole::kReporting:
+      break;
+  }
+  return metrics.report_messages;
+}
+
+}  // namespace
+
+// Time since the last lap, on the thread that serves.
+std::chrono::nanoseconds BalloonDevice::Impl::lap() {
+  const auto now = options.clock();
+  return now - std::exchange(lap_start, now);
+}
+
+BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool watching) {
+  Turn turn;
+  Queue& queue = queues[index];
+  {
+    const std::lock_guard guard(state_lock);
+    if ((registers.status() & kStatusDriverOk) == 0) early_kicks |= 1U << index;
+    if (!registers.running() || !queue.ring.ready()) return turn;
+    if (should_stop()) {
+      turn.more = true;
+      return turn;
+    }
+  }
+  lap_start = options.clock();
+  queue.ring.disable_kicks();
+  Left left{options.budget.pages, options.budget.bytes, queue.size};
+  switch (queue.row->role) {
+    case QueueRole::kInflate:
+    case QueueRole::kDeflate:
+    case QueueRole::kReporting:
+      turn.more = serve_pages(queue, left);
+      break;
+    case QueueRole::kFreePageHint:
+      turn.more = serve_hints(queue, left);
+      break;
+    case QueueRole::kStats:
+      serve_stats(queue, left);
+      break;
+  }
+  turn.notify_queue = queue.ring.publish();
+  turn.discards_owed = std::exchange(turn_put_off, false);
+  // With something left to do there is no need for a kick.
+  if (watching) {
+    turn.more = turn.more || turn_messages != 0;
+  } else if (!turn.more) {
+    turn.more = queue.ring.enable_kicks();
+  }
+
+  const std::lock_guard guard(state_lock);
+  // 2.1.2: a ring that makes no sense any more needs a reset, and the driver is told.
+  if (!queue.ring.ready()) {
+    registers.require_reset();
+    turn.more = false;
+    turn.notify_config = true;
+  }
+  turn.discards_owed = turn.discards_owed && std::exchange(owed_discards_idle, false);
+  messages_of(metrics, queue.row->role) += std::exchange(turn_messages, 0);
+  metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
+  metrics.stages.decode += lap();
+  metrics.notifications += turn.notify_queue ? 1 : 0;
+  return turn;
+}
+
+// The next chain that can be read, if there is one and the turn may go on.
+Result<std::optional<DescriptorChain>> BalloonDevice::Impl::take_chain(Queue& queue, Left& left) {
+  while (left.chains != 0 && !should_stop()) {
+    auto chain = queue.ring.pop();
+    if (!chain) {
+      count(chain.error().code);
+      if (!queue.ring.ready()) return chain;
+      --left.chains;
+      continue;
+    }
+    if (*chain) {
+      --left.chains;
+      ++turn_messages;
+      turn_queue_bytes +=
+          (*chain)->readable_bytes() +
+          kDescriptorBytes * ((*chain)->readable().size() + (*chain)->writable().size());
+    }
+    return chain;
+  }
+  return std::nullopt;
+}
+
+// ---- messages that name pages -----------------------------------------------------------------
+
+bool BalloonDevice::Impl::serve_pages(Queue& queue, Left& left) {
+  PageMessages& messages = *queue.pages;
+  for (;;) {
+    const bool more = !messages.pending() && fill_batch(queue, left);
+    if (messages.pending() && !deal_with_batch(queue, left)) return true;
+    answer(queue);
+    if (!more) return messages.current.has_value() || should_stop();
+  }
+}
+
+// Reads messages until the batch is full, there are no more, or the turn must end. True when it is
+// only the batch that is full.
+bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
+  PageMessages& messages = *queue.pages;
+  const auto count_error = [this](Errc code) { count(code); };
+  while (left.bytes != 0 && !should_stop()) {
+    if (!messages.reader.has_room()) return true;
+    if (!messages.current) {
+      auto chain = take_chain(queue, left);
+      if (!chain || !*chain) return false;
+      if (const auto bad = messages.reader.begin(codec_of(*queue.row), **chain)) {
+        count(*bad);
+        messages.read.push_back(std::move(**chain));
+        continue;
+      }
+      messages.current = std::move(*chain);
+    }
+    left.bytes -= std::min(left.bytes, messages.reader.step(*messages.current, count_error));
+    if (!messages.reader.reading()) {
+      messages.read.push_back(*std::exchange(messages.current, std::nullopt));
+    }
+  }
+  return false;
+}
+
+// Does with the pages of the batch what the queue is for. False when the turn ended first.
+bool BalloonDevice::Impl::deal_with_batch(Queue& queue, Left& left) {
+  PageMessages& messages = *queue.pages;
+  while (messages.pending()) {
+    if (left.pages == 0 || should_stop()) return false;
+    const auto decode = lap();
+    if (const std::uint64_t repeated = messages.order(); repeated != 0) {
+      count(Errc::kPageRepeated, repeated);
+    }
+    const auto pages = messages.next_portion(left.pages);
+    std::uint64_t named = 0;
+    for (const PageRange& range : pages) named += range.count;
+    left.pages -= std::min(left.pages, named);
+    {
+      const std::lock_guard guard(state_lock);
+      metrics.stages.decode += decode;
+    }
+    switch (queue.row->role) {
+      case QueueRole::kInflate:
+        inflate(pages);
+        break;
+      case QueueRole::kDeflate:
+        deflate(pages);
+        break;
+      default:
+        report_free(pages);
+        break;
+    }
+  }
+  messages.clear_batch();
+  return true;
+}
+
+void BalloonDevice::Impl::answer(Queue& queue) {
+  for (DescriptorChain& chain : queue.pages->read) chain.complete();
+  queue.pages->read.clear();
+}
+
+// ---- free page hints ----------------------------------------------------------------------------
+
+// Unlike in the other queues the order of messages matters: what stands behind a command id belongs
+// to it. What the driver may do with its pages depends on their answer only, so all of a turn are
+// answered at its end.
+bool BalloonDevice::Impl::serve_hints(Queue& queue, Left& left) {
+  PageMessages& messages = *queue.pages;
+  const auto hand_over = [&] {
+    if (messages.reader.batch().empty()) return;
+    if (const auto repeated = messages.order(); repeated != 0) count(Errc::kPageRepeated, repeated);
+    hint_free(messages.reader.batch());
+    messages.clear_batch();
+  };
+  auto chain = take_chain(queue, left);
+  for (; chain && *chain; chain = take_chain(queue, left)) {
+    bool active = false;
+    if ((*chain)->readable_bytes() != 0) {
+      hand_over();
+      receive_hint_command(**chain);
+    } else {
+      const std::lock_guard guard(state_lock);
+      active = hints.active();
+    }
+    if (active && !messages.reader.begin(Codec::kChunk, **chain)) {
+      while (messages.reader.reading()) {
+        if (!messages.reader.has_room()) hand_over();
+        messages.reader.step(**chain, [this](Errc code) { count(code); });
+      }
+    }
+    messages.read.push_back(std::move(**chain));
+  }
+  hand_over();
+  answer(queue);
+  return left.chains == 0 || should_stop();
+}
+
+void BalloonDevice::Impl::receive_hint_command(const DescriptorChain& chain) {
+  std::array<std::byte, kHintCommandBytes> bytes{};
+  const bool whole = chain.readable_bytes() == bytes.size() && chain.writable().empty();
+  const auto read = whole ? chain.read(0, bytes) : fail(Errc::kBadHintCommand);
+  if (!read) {
+    count(read.error().code);
+    return;
+  }
+  const std::lock_guard guard(state_lock);
+  hints.received(load_le<std::uint32_t>(bytes.data()));
+}
+
+// ---- statistics
+// -----------------------------------------------------------------------------------
+
+void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
+  auto chain = take_chain(queue, left);
+  for (; chain && *chain; chain = take_chain(queue, left)) {
+    std::array<std::byte, kMaxStatsBytes> bytes;
+    const std::uint64_t size = (*chain)->readable_bytes();
+    const auto message = std::span(bytes).first(
+        static_cast<std::size_t>(std::min<std::uint64_t>(size, bytes.size())));
+    const auto read = (*chain)->read(0, message);
+    if (!read) count(read.error().code);
+    if (size == 0) count(Errc::kPayloadMissing);
+    // Whole entries count, whatever stands behind them.
+    if (size % kStatEntryBytes != 0) count(Errc::kPayloadNotMultiple);
+    if (queue.held) {
+      count(Errc::kStatsBufferExtra);
+      queue.held->complete();
+    }
+    queue.held = std::move(*chain);
+    if (!read) continue;
+    const std::lock_guard guard(state_lock);
+    stats.answered(parse_stats(message), options.clock());
+  }
+  ask_for_stats(queue);
+}
+
+// Uses the buffer that is held, if it is time to: that is the request.
+void BalloonDevice::Impl::ask_for_stats(Queue& queue) {
+  if (!queue.held) return;
+  {
+    const std::lock_guard guard(state_lock);
+    const auto now = options.clock();
+    if (!stats.due(now)) return;
+    stats.asked(now);
+  }
+  queue.held->complete();
+  queue.held.reset();
+}
+
+// Only the statistics depend on time.
+BalloonDevice::Impl::Turn BalloonDevice::Impl::tick(std::uint16_t stats_index) {
+  Turn turn;
+  Queue& queue = queues[stats_index];
+  {
+    const std::lock_guard guard(state_lock);
+    if (!registers.running() || !queue.ring.ready()) return turn;
+  }
+  ask_for_stats(queue);
+  turn.notify_queue = queue.ring.publish();
+  const std::lock_guard guard(state_lock);
+  metrics.notifications += turn.notify_queue ? 1 : 0;
+  return turn;
+}
+
+}  // namespace vballoon

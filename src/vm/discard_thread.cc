@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+#include "vm/discard_thread.h"
+
+#include <pthread.h>
+
+#include <csignal>
+#include <utility>
+
+#include "vm/device_thread.h"
+
+namespace vballoon::sim {
+
+DiscardThread::DiscardThread(BalloonDevice& device, EventFd owed)
+    : device_(device), owed_(std::move(owed)), thread_([this] { run(); }) {}
+
+DiscardThread::~DiscardThread() {
+  stop_ = true;
+  owed_.signal();
+  thread_.join();
+}
+
+void DiscardThread::run() {
+  // Signals belong to the guest's thread, which can stop at any step.
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  while (!stop_) {
+    owed_.wait();
+    while (!stop_ && device_.run_owed_discards()) system_time_ = thread_system_time();
+  }
+}
+
+}  // namespace vballoon::sim

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+#include "vm/mmio_access.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "vballoon/balloon_registers.h"
+
+namespace vballoon::sim {
+
+std::uint32_t MmioAccess::get(MmioRegister which) const {
+  return static_cast<std::uint32_t>(window_.read(static_cast<std::uint64_t>(which), 4));
+}
+
+void MmioAccess::set(MmioRegister which, std::uint32_t value) {
+  window_.write(static_cast<std::uint64_t>(which), 4, value);
+}
+
+Result<std::unique_ptr<MmioAccess>> MmioAccess::probe(MmioWindow window) {
+  std::unique_ptr<MmioAccess> access(new MmioAccess(std::move(window)));
+  const std::uint32_t magic = access->get(MmioRegister::kMagicValue);
+  if (magic != kMmioMagic) {
+    return fail(Errc::kNotSupported, fmt::format("no virtio-mmio device: magic {:#x}", magic));
+  }
+  const std::uint32_t version = access->get(MmioRegister::kVersion);
+  if (version != kMmioVersion) {
+    return fail(Errc::kNotSupported, fmt::format("virtio-mmio version {}, not 2", version));
+  }
+  const std::uint32_t id = access->get(MmioRegister::kDeviceId);
+  if (id != kBalloonDeviceId) {
+    return fail(Errc::kNotSupported, fmt::format("virtio device {}, no balloon", id));
+  }
+  return access;
+}
+
+Features MmioAccess::read_features() {
+  std::uint64_t bits = 0;
+  for (const std::uint32_t half : {0U, 1U}) {
+    set(MmioRegister::kDeviceFeaturesSel, half);
+    bits |= std::uint64_t{get(MmioRegister::kDeviceFeatures)} << (32 * half);
+  }
+  return Features(bits);
+}
+
+void MmioAccess::write_features(Features accepted) {
+  for (const std::uint32_t half : {0U, 1U}) {
+    set(MmioRegister::kDriverFeaturesSel, half);
+    set(MmioRegister::kDriverFeatures, static_cast<std::uint32_t>(accepted.bits() >> (32 * half)));
+  }
+}
+
+std::uint8_t MmioAccess::read_status() {
+  return static_cast<std::uint8_t>(get(MmioRegister::kStatus));
+}
+
+void MmioAccess::write_status(std::uint8_t status) { set(MmioRegister::kStatus, status); }
+
+std::uint32_t MmioAccess::read_config(std::uint64_t offset) {
+  return static_cast<std::uint32_t>(window_.read(kMmioConfig + offset, 4));
+}
+
+void MmioAccess::write_config(std::uint64_t offset, std::uint32_t value) {
+  window_.write(kMmioConfig + offset, 4, value);
+}
+
+Result<void> MmioAccess::set_queue(std::uint16_t index, const QueueConfig& config) {
+  set(MmioRegister::kQueueSel, index);
+  if (get(MmioRegister::kQueueReady) != 0 || config.size > get(MmioRegister::kQueueSizeMax)) {
+    return fail(Errc::kBadQueueConfig, fmt::format("queue {} of the device", index));
+  }
+  set(MmioRegister::kQueueSize, config.size);
+  const auto set_address = [this](MmioRegister low, MmioRegister high, std::uint64_t address) {
+    set(low, static_cast<std::uint32_t>(address));
+    set(high, static_cast<std::uint32_t>(address >> 32));
+  };
+  set_address(MmioRegister::kQueueDescLow, MmioRegister::kQueueDescHigh, config.descriptor_table);
+  set_address(MmioRegister::kQueueDriverLow, MmioRegister::kQueueDriverHigh, config.available_ring);
+  set_address(MmioRegister::kQueueDeviceLow, MmioRegister::kQueueDeviceHigh, config.used_ring);
+  set(MmioRegister::kQueueReady, 1);
+  if (get(MmioRegister::kQueueReady) != 1) {
+    return fail(Errc::kBadQueueConfig, fmt::format("the device does not take queue {}", index));
+  }
+  return {};
+}
+
+void MmioAccess::notify(std::uint16_t queue) { set(MmioRegister::kQueueNotify, queue); }
+
+std::uint32_t MmioAccess::take_interrupt() {
+  const std::uint32_t status = get(MmioRegister::kInterruptStatus);
+  if (status != 0) set(MmioRegister::kInterruptAck, status);
+  return status;
+}
+
+}  // namespace vballoon::sim
