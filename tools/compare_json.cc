@@ -82,6 +82,8 @@ Json options_json(const Comparison& comparison) {
           {"busy_vcpu", options.busy_vcpu},
           {"queue_size", options.queue_size},
           {"pfn_order", to_string(options.pfn_order)},
+          {"write_behind", options.write_behind},
+          {"poll_us", options.poll_us},
           {"chunk_order", options.chunk_order_zero ? 0U : sim::kMaxOrder},
           {"repeat", options.repeat},
           {"seed", options.seed}};

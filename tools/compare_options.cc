@@ -10,14 +10,18 @@
 namespace vballoon::tool {
 
 std::string row_name(const RowSpec& row) {
-  return fmt::format("{}/{}", dialect_row(row.mode).name, to_string(row.host));
+  return fmt::format("{}/{}", dialect_row(row.mode).name,
+                     row.write_behind ? "write-behind" : to_string(row.host));
 }
 
 std::vector<RowSpec> rows_of(const CompareOptions& options) {
   std::vector<RowSpec> rows{{Dialect::kStandard, DiscardStrategy::kPerPage}};
-  for (const Dialect mode : options.modes) {
-    const RowSpec row{mode, options.host};
+  const auto add = [&rows](const RowSpec& row) {
     if (std::ranges::find(rows, row) == rows.end()) rows.push_back(row);
+  };
+  for (const Dialect mode : options.modes) {
+    add({mode, options.host});
+    if (options.write_behind) add({mode, options.host, true});
   }
   return rows;
 }

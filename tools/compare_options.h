@@ -34,6 +34,9 @@ struct CompareOptions {
   std::uint16_t queue_size = 256;
   sim::PfnOrder pfn_order = sim::PfnOrder::kReversed;
   bool chunk_order_zero = false;  // chunk takes single pages too, as published
+  bool write_behind = false;      // a further row for each mode
+  std::uint32_t poll_us =
+      0;  // the device's thread watches the rings that long; not for the baseline
   unsigned repeat = 1;
   std::uint64_t seed = 1;
   bool json = false;
@@ -61,13 +64,15 @@ struct ComparePlan {
 struct RowSpec {
   Dialect mode = Dialect::kStandard;
   DiscardStrategy host = DiscardStrategy::kPerPage;
+  bool write_behind = false;  // with that strategy, after the answer
   friend bool operator==(const RowSpec&, const RowSpec&) = default;
 };
 
-// "pfn/per-page".
+// "pfn/per-page", "pfn/write-behind".
 [[nodiscard]] std::string row_name(const RowSpec& row);
 
-// The baseline pfn/per-page, then every mode with the strategy asked for.
+// The baseline pfn/per-page, then every mode with the strategy asked for, and, if that is wanted,
+// every mode with discards written behind.
 [[nodiscard]] std::vector<RowSpec> rows_of(const CompareOptions& options);
 
 // Names of enumerators, as the command line spells them.

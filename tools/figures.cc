@@ -46,6 +46,7 @@ Phase inflation_of(const sim::ResizeReport& report) {
   phase.allocate_ms = before_the_last_byte(report.stages.allocate);
   phase.translate_ms = before_the_last_byte(report.stages.translate);
   phase.discard_ms = to_ms(report.stages.discard);
+  phase.overlap_ms = to_ms(report.overlap);
   phase.kernel_ms = to_ms(report.kernel);
   phase.messages = static_cast<double>(report.driver.messages);
   phase.kicks = static_cast<double>(report.driver.kicks);

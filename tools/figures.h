@@ -29,6 +29,7 @@ struct Phase {
   double send_ms = 0;
   double translate_ms = 0;
   double discard_ms = 0;
+  double overlap_ms = 0;  // by which the stages are longer than the wall time
   double kernel_ms = 0;
   double messages = 0;
   double kicks = 0;
@@ -50,7 +51,8 @@ inline constexpr std::array kHeadFields{PhaseField{"wall_ms", &Phase::wall_ms},
 inline constexpr std::array kStageFields{
     PhaseField{"allocate", &Phase::allocate_ms}, PhaseField{"send", &Phase::send_ms},
     PhaseField{"translate", &Phase::translate_ms}, PhaseField{"discard", &Phase::discard_ms}};
-inline constexpr std::array kTailFields{PhaseField{"kernel_ms", &Phase::kernel_ms},
+inline constexpr std::array kTailFields{PhaseField{"overlap_ms", &Phase::overlap_ms},
+                                        PhaseField{"kernel_ms", &Phase::kernel_ms},
                                         PhaseField{"messages", &Phase::messages},
                                         PhaseField{"kicks", &Phase::kicks},
                                         PhaseField{"queue_bytes", &Phase::queue_bytes},

@@ -141,6 +141,10 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
       ->option_text(words_of(kModes, ","))
       ->type_name(words_of(kModes, ","));
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
+  app.add_flag("--write-behind", options.write_behind,
+               "Rows MODE/write-behind too: answered first, discarded later");
+  add_number(app, "--poll-us", options.poll_us, 0, 1'000'000,
+             "Rings are watched that long before the device sleeps; not in the baseline [0]");
   add_choice(app, "--notify", options.notify, kNotify, "How both wake each other [eventfd]");
   add_number(app, "--queue-size", options.queue_size, 2, kBalloonMaxQueueSize,
              "Entries of a virtqueue, 2 to 1024 [256]");
@@ -188,6 +192,9 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
     // Checked here, so that a wrong word is called wrong and not missing.
     if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
+    if (options.poll_us != 0 && options.notify == sim::NotifyMode::kDirect) {
+      throw CLI::ValidationError("--poll-us", "with --notify direct no thread watches the rings");
+    }
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }

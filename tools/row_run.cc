@@ -41,6 +41,10 @@ sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec
   machine.driver.pfn_order = options.pfn_order;
   if (options.chunk_order_zero) machine.driver.chunk_order = 0;
   machine.notify = options.notify;
+  machine.device.write_behind = spec.write_behind;
+  // The baseline is what most devices do.
+  const bool baseline = spec.mode == Dialect::kStandard && spec.host == DiscardStrategy::kPerPage;
+  if (!baseline) machine.watch = std::chrono::microseconds(options.poll_us);
   return machine;
 }
 

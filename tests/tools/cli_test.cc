@@ -136,13 +136,27 @@ TEST(CliTest, OptionsReachTheComparison) {
   const auto finished =
       compare({"--json", "--guest", "fragmented", "--notify", "direct", "--backing", "memfd",
                "--thp", "off", "--queue-size", "64", "--pfn-order", "allocation", "--chunk-order-0",
-               "--repeat", "2", "--seed", "42"});
+               "--write-behind", "--repeat", "2", "--seed", "42"});
 
   EXPECT_EQ(nlohmann::json::parse(finished.out)["options"], nlohmann::json::parse(R"({
       "guest_memory_bytes": 67108864, "inflate_bytes": 4194304, "modes": ["pfn"],
       "host": "per-page", "guest": "fragmented", "notify": "direct", "backing": "memfd",
       "thp": "off", "busy_vcpu": false, "queue_size": 64, "pfn_order": "allocation",
-      "chunk_order": 0, "repeat": 2, "seed": 42})"));
+      "write_behind": true, "poll_us": 0, "chunk_order": 0, "repeat": 2, "seed": 42})"));
+}
+
+TEST(CliTest, RingsAreWatchedForAsLongAsAsked) {
+  const auto finished = compare({"--json", "--poll-us", "50"});
+
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_EQ(nlohmann::json::parse(finished.out)["options"]["poll_us"], 50);
+}
+
+TEST(CliTest, RingsThatNobodyCouldWatchAreAUsageError) {
+  const auto finished = compare({"--notify", "direct", "--poll-us", "50"});
+
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_THAT(finished.err, HasSubstr("--poll-us"));
 }
 
 TEST(CliTest, QuietIsSilentOnATerminal) {

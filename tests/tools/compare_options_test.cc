@@ -24,6 +24,18 @@ TEST(CompareOptionsTest, BaselineComesBeforeEveryModeWithTheStrategyAskedFor) {
                           RowSpec{Dialect::kStandard, DiscardStrategy::kMerged}));
 }
 
+TEST(CompareOptionsTest, ModesWrittenBehindAreRowsOfTheirOwn) {
+  CompareOptions options;
+  options.modes = {Dialect::kStandard};
+  options.write_behind = true;
+
+  EXPECT_THAT(rows_of(options),
+              ElementsAre(RowSpec{Dialect::kStandard, DiscardStrategy::kPerPage},
+                          RowSpec{Dialect::kStandard, DiscardStrategy::kVectored},
+                          RowSpec{Dialect::kStandard, DiscardStrategy::kVectored, true}));
+  EXPECT_EQ(row_name(rows_of(options).back()), "pfn/write-behind");
+}
+
 TEST(CompareOptionsTest, RowAppearsOnce) {
   CompareOptions options;
   options.modes = {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kPageBitmap};

@@ -63,6 +63,7 @@ inline RowRun made_up_run(double wall_ms) {
                  .send_ms = wall_ms * 0.2,
                  .translate_ms = wall_ms * 0.3,
                  .discard_ms = wall_ms * 0.4,
+                 .overlap_ms = 7,
                  .kernel_ms = wall_ms / 2,
                  .messages = 1024,
                  .kicks = 512,
