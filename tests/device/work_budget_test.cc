@@ -10,9 +10,9 @@
 namespace vballoon {
 namespace {
 
+using testing::balanced;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::balanced;
 using testing::message_of;
 using testing::numbers;
 using testing::pfn_message;

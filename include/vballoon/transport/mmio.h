@@ -48,8 +48,8 @@ class VBALLOON_EXPORT MmioTransport {
   MmioTransport(const MmioTransport&) = delete;
   MmioTransport& operator=(const MmioTransport&) = delete;
 
-  // An access of `size` bytes (1, 2, 4 or 8) at `offset` from the first register, as numbers of this
-  // machine. Registers below 0x100 take aligned accesses of 4 bytes; what a driver must not do
+  // An access of `size` bytes (1, 2, 4 or 8) at `offset` from the first register, as numbers of
+  // this machine. Registers below 0x100 take aligned accesses of 4 bytes; what a driver must not do
   // reads as 0 and writes nothing.
   [[nodiscard]] std::uint64_t read(std::uint64_t offset, unsigned size) const;
   void write(std::uint64_t offset, unsigned size, std::uint64_t value);
