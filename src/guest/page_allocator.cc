@@ -125,4 +125,40 @@ bool PageAllocator::is_free(Pfn pfn) const {
 
 std::span<const PageRange> PageAllocator::zones() const { return ranges_; }
 
+std::uint64_t PageAllocator::free_pages(std::size_t zone) const {
+  return zones_[zone].buddies.free_pages();
+}
+
+std::uint64_t PageAllocator::free_blocks(std::size_t zone, unsigned order) const {
+  return zones_[zone].buddies.free_blocks(order);
+}
+
+std::optional<FreeBlock> PageAllocator::head_of_free_list(std::size_t zone, unsigned order) const {
+  if (free_blocks(zone, order) == 0) return std::nullopt;
+  return zones_[zone].buddies.head_of_free_list(order);
+}
+
+void PageAllocator::rotate_free_list(std::size_t zone, unsigned order) {
+  zones_[zone].buddies.rotate_free_list(order);
+}
+
+Block PageAllocator::isolate_free_block(std::size_t zone, unsigned order) {
+  const Block block = zones_[zone].buddies.isolate(order);
+  free_pages_ -= block.pages().count;
+  return block;
+}
+
+bool PageAllocator::put_back(Block block, bool reported) {
+  BuddyZone& zone = zone_from(zones_, &Zone::first, block.first).buddies;
+  assert(zone.is_taken(block));
+  free_pages_ += block.pages().count;
+  return zone.put_back(block, reported);
+}
+
+std::uint32_t PageAllocator::take_freed_orders() {
+  std::uint32_t orders = 0;
+  for (Zone& zone : zones_) orders |= zone.buddies.take_freed_orders();
+  return orders;
+}
+
 }  // namespace vballoon::sim
