@@ -101,6 +101,40 @@ std::optional<Block> PageAllocator::next(Block block) const {
   return zone_from(zones_, &Zone::base, name).listed(name);
 }
 
+// Takes blocks until one fits. Those in between go back in the opposite order, so that what was not
+// split lies in its list as before.
+std::optional<Block> PageAllocator::allocate_outside(PageRange avoid, unsigned order,
+                                                     std::uint64_t reserve) {
+  PageList inside;
+  std::optional<Block> block;
+  for (;;) {
+    block = allocate(order, reserve - std::min(reserve, inside.pages));
+    if (!block) break;
+    const PageRange pages = block->pages();
+    if (pages.end() <= avoid.first || avoid.end() <= pages.first) break;
+    push(inside, *block);
+  }
+  while (const std::optional<Block> back = pop(inside)) free(*back);
+  return block;
+}
+
+Block PageAllocator::exchange_next(PageList& list, std::optional<Block> before, Block replacement) {
+  const Block old = before ? *next(*before) : *newest(list);
+  Zone& zone = zone_from(zones_, &Zone::first, replacement.first);
+  BuddyZone& old_zone = zone_from(zones_, &Zone::first, old.first).buddies;
+  assert(zone.buddies.is_taken(replacement));
+  zone.buddies.enlist(replacement, old_zone.next_of_listed(old.first));
+  old_zone.delist(old);
+  const std::uint32_t name = zone.name_of(replacement.first);
+  if (before) {
+    zone_from(zones_, &Zone::first, before->first).buddies.enlist(*before, name);
+  } else {
+    list.newest = name;
+  }
+  list.pages += replacement.pages().count - old.pages().count;
+  return old;
+}
+
 std::uint64_t PageAllocator::total_pages() const {
   std::uint64_t pages = 0;
   for (const PageRange& range : ranges_) pages += range.count;

@@ -76,6 +76,16 @@ class VBALLOON_EXPORT PageAllocator {
   [[nodiscard]] std::optional<Block> newest(const PageList& list) const;
   [[nodiscard]] std::optional<Block> next(Block block) const;
 
+  // For compaction, which moves what is in a block to elsewhere so that the block becomes free.
+  // As allocate(), but a block that does not touch `avoid`. Costs time in proportion to the free
+  // pages there, and may leave the free lists in another order.
+  [[nodiscard]] std::optional<Block> allocate_outside(PageRange avoid, unsigned order,
+                                                      std::uint64_t reserve = 0);
+  // Puts an allocated block that is on no list in the place of the one behind `before`, or of the
+  // newest one without `before`; returns the block that was there and is on no list now. There is
+  // no way back along a list: whoever looks for blocks to exchange walks it and keeps the last two.
+  Block exchange_next(PageList& list, std::optional<Block> before, Block replacement);
+
   [[nodiscard]] std::uint64_t total_pages() const;
   [[nodiscard]] std::uint64_t free_pages() const;
   [[nodiscard]] BlocksByOrder free_blocks_by_order() const;
