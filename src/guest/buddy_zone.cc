@@ -2,6 +2,8 @@
 #include "guest/buddy_zone.h"
 
 #include <algorithm>
+#include <cstring>
+#include <span>
 
 namespace vballoon::sim {
 namespace {
@@ -12,9 +14,9 @@ constexpr std::uint64_t align_down(std::uint64_t pages) { return pages & ~(kLarg
 
 // Of two buddies below the largest order at most one is free by itself. Twice the room that the
 // blocks need makes sure that a full stack is at least half stale, so that dropping stale slots
-// costs each push a constant.
-constexpr std::size_t slots_for(std::uint64_t numbers, unsigned order) {
-  return 2 * (numbers >> std::min(order + 1, kMaxOrder));
+// costs each push a constant; also when a quarter of the room is kept free at either end.
+constexpr std::uint32_t slots_for(std::uint64_t numbers, unsigned order) {
+  return static_cast<std::uint32_t>(2 * (numbers >> std::min(order + 1, kMaxOrder)));
 }
 
 }  // namespace
@@ -24,7 +26,9 @@ BuddyZone::BuddyZone(PageRange pages) : pages_(pages), origin_(align_down(pages.
   heads_.resize(numbers, kNothing);
   links_.resize(numbers);
   for (unsigned order = 0; order <= kMaxOrder; ++order) {
-    stacks_[order].slots.resize(slots_for(numbers, order));
+    const std::uint32_t slots = slots_for(numbers, order);
+    stacks_[order].slots = std::make_unique<std::uint32_t[]>(slots);
+    stacks_[order].capacity = slots;
   }
   for (Pfn pfn = pages.first; pfn < pages.end();) {
     const int alignment = std::countr_zero(pfn | kLargestBlock);
@@ -72,24 +76,69 @@ BuddyZone::Head BuddyZone::head_of_block_around(std::uint32_t number) const {
   return kNothing;
 }
 
-// Gathers the current slots at the end of the stack, the newest first, then moves them to its
-// beginning.
-void BuddyZone::drop_stale_slots(unsigned order) {
+// Gathers the current slots at the end of the stack, the newest first, then moves them to where
+// they are to begin.
+void BuddyZone::drop_stale_slots(unsigned order, std::uint32_t new_bottom) {
   FreeStack& stack = stacks_[order];
   std::uint32_t first_kept = stack.size;
-  for (std::uint32_t slot = stack.size; slot-- > 0;) {
+  for (std::uint32_t slot = stack.size; slot-- > stack.bottom;) {
     const std::uint32_t number = stack.slots[slot];
-    if (heads_[number] != head(kFree, order)) continue;
-    heads_[number] = head(kKept, order);
+    if (!heads_free(number, order)) continue;
+    heads_[number] ^= kFree | kKept;
     stack.slots[--first_kept] = number;
   }
-  for (std::uint32_t slot = first_kept; slot < stack.size; ++slot) {
-    const std::uint32_t number = stack.slots[slot];
-    heads_[number] = head(kFree, order);
-    stack.slots[slot - first_kept] = number;
+  const std::span kept(stack.slots.get() + first_kept, stack.size - first_kept);
+  for (const std::uint32_t number : kept) heads_[number] ^= kFree | kKept;
+  assert(kept.size() == stack.live);
+  std::memmove(stack.slots.get() + new_bottom, kept.data(), kept.size_bytes());
+  stack.bottom = new_bottom;
+  stack.size = new_bottom + stack.live;
+}
+
+// A stale slot that names this block would be newer than the one that it gets, so there must be
+// none.
+void BuddyZone::push_oldest(std::uint32_t number, unsigned order, Head mark) {
+  FreeStack& stack = stacks_[order];
+  if (stack.bottom == 0 || stack.size - stack.bottom != stack.live) {
+    drop_stale_slots(order, middle_of(stack));
   }
-  stack.size -= first_kept;
-  assert(stack.size == stack.live);
+  heads_[number] = static_cast<Head>(head(kFree, order) | mark);
+  stack.slots[--stack.bottom] = number;
+  ++stack.live;
+  orders_ |= 1u << order;
+}
+
+std::uint32_t BuddyZone::take_freed_orders() {
+  const std::uint32_t freed = orders_ >> kFreedShift;
+  orders_ = nonempty();
+  return freed;
+}
+
+std::uint64_t BuddyZone::free_pages() const {
+  std::uint64_t pages = 0;
+  for (unsigned order = 0; order <= kMaxOrder; ++order) pages += free_blocks(order) << order;
+  return pages;
+}
+
+FreeBlock BuddyZone::head_of_free_list(unsigned order) const {
+  const FreeStack& stack = stacks_[order];
+  assert(stack.live > 0);
+  std::uint32_t slot = stack.size - 1;
+  while (!heads_free(stack.slots[slot], order)) --slot;
+  const std::uint32_t number = stack.slots[slot];
+  return {{pfn_of(number), order}, (heads_[number] & kReported) != 0};
+}
+
+void BuddyZone::rotate_free_list(unsigned order) {
+  const bool reported = head_of_free_list(order).reported;
+  push_oldest(pop(order), order, reported ? kReported : kNothing);
+}
+
+bool BuddyZone::put_back(Block block, bool reported) {
+  const Block merged = merge(block);
+  const bool marked = reported && merged.order == block.order;
+  push_oldest(number_of(merged.first), merged.order, marked ? kReported : kNothing);
+  return marked;
 }
 
 }  // namespace vballoon::sim

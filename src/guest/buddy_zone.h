@@ -9,6 +9,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "vballoon/page_range.h"
@@ -32,10 +33,19 @@ class BuddyZone {
   }
   [[nodiscard]] Pfn pfn_of(std::uint32_t number) const { return origin_ + number; }
 
-  [[nodiscard]] bool can_allocate(unsigned order) const { return nonempty_ >> order != 0; }
+  [[nodiscard]] bool can_allocate(unsigned order) const { return nonempty() >> order != 0; }
   // Requires can_allocate(order).
   [[nodiscard]] Block allocate(unsigned order);
   void free(Block block);
+
+  // What free page reporting needs; see PageAllocator. The three in the middle require a free block
+  // of the order.
+  [[nodiscard]] std::uint64_t free_pages() const;
+  [[nodiscard]] FreeBlock head_of_free_list(unsigned order) const;
+  void rotate_free_list(unsigned order);
+  [[nodiscard]] Block isolate(unsigned order) { return {pfn_of(pop(order)), order}; }
+  bool put_back(Block block, bool reported);
+  [[nodiscard]] std::uint32_t take_freed_orders();
 
   // Puts an allocated block on a list before `next`, or takes it off.
   void enlist(Block block, std::uint32_t next);
@@ -55,24 +65,42 @@ class BuddyZone {
   static constexpr Head kNothing = 0;
   static constexpr Head kFree = 0x10;
   static constexpr Head kListed = 0x20;
-  static constexpr Head kKept = 0x40;  // a free block whose current slot was found
+  static constexpr Head kKept = 0x40;      // a free block whose current slot was found
+  static constexpr Head kReported = 0x80;  // beside kFree: the host has been told
   static constexpr Head kOrderMask = 0x0f;
 
   // The free blocks of one order, the newest last. A block that merges away leaves a stale slot
   // behind: taking it out would touch memory far from the block and cost most of the time of a
   // free. Of the slots that name a free block the newest is current, the others are stale.
-  struct FreeStack {
-    std::vector<std::uint32_t> slots;
-    std::uint32_t size = 0;
-    std::uint32_t live = 0;  // current slots
+  // A stack whose size is no power of two would cost a free noticeably more.
+  struct alignas(32) FreeStack {
+    std::unique_ptr<std::uint32_t[]> slots;
+    std::uint32_t bottom = 0;  // above 0 once a block came in as the oldest
+    std::uint32_t size = 0;    // the slots in use are [bottom, size)
+    std::uint32_t live = 0;    // current slots
+    std::uint32_t capacity = 0;
   };
 
-  static Head head(Head kind, unsigned order) { return static_cast<Head>(kind | order); }
+  static constexpr unsigned kFreedShift = 16;
+  [[nodiscard]] std::uint32_t nonempty() const { return orders_ & ((1u << kFreedShift) - 1); }
 
+  static Head head(Head kind, unsigned order) { return static_cast<Head>(kind | order); }
+  // Whether the page heads a free block of the order, reported or not.
+  [[nodiscard]] bool heads_free(std::uint32_t number, unsigned order) const {
+    const Head found = heads_[number];
+    return found == head(kFree, order) || found == head(kFree | kReported, order);
+  }
+
+  [[nodiscard]] Block merge(Block block);
   void push(std::uint32_t number, unsigned order);
+  void push_oldest(std::uint32_t number, unsigned order, Head mark);
   void remove(std::uint32_t number, unsigned order);
   std::uint32_t pop(unsigned order);
-  void drop_stale_slots(unsigned order);
+  void drop_stale_slots(unsigned order, std::uint32_t new_bottom);
+  // Room for new slots at both ends of a stack, half of what is free each.
+  [[nodiscard]] static std::uint32_t middle_of(const FreeStack& stack) {
+    return (stack.capacity - stack.live) / 2;
+  }
   // In an aged guest the blocks of a stack lie far apart; asking for them some pops ahead halves
   // the time of an allocation.
   static constexpr std::uint32_t kPopsAhead = 8;
@@ -81,14 +109,16 @@ class BuddyZone {
 
   PageRange pages_;
   Pfn origin_;
-  std::uint32_t nonempty_ = 0;  // bit k: there is a free block of order k
+  // Bit k: there is a free block of order k. Bit 16 + k: a free ended in one, since somebody asked.
+  // One word, as a free writes both.
+  std::uint32_t orders_ = 0;
   std::vector<Head> heads_;
   std::vector<std::uint32_t> links_;  // of a listed block, what comes next
   std::array<FreeStack, kMaxOrder + 1> stacks_;
 };
 
 inline Block BuddyZone::allocate(unsigned order) {
-  unsigned found = order + static_cast<unsigned>(std::countr_zero(nonempty_ >> order));
+  unsigned found = order + static_cast<unsigned>(std::countr_zero(orders_ >> order));
   const std::uint32_t number = pop(found);
   while (found > order) {
     --found;
@@ -98,33 +128,44 @@ inline Block BuddyZone::allocate(unsigned order) {
 }
 
 inline void BuddyZone::free(Block block) {
+  block = merge(block);
+  push(number_of(block.first), block.order);
+  orders_ |= 1u << block.order << kFreedShift;
+}
+
+// Takes the free buddies of a block off their lists, of the larger blocks too that come of it;
+// returns the block that all are together.
+inline Block BuddyZone::merge(Block block) {
   std::uint32_t number = number_of(block.first);
   unsigned order = block.order;
   while (order < kMaxOrder) {
     const std::uint32_t buddy = number ^ (1u << order);
-    if (heads_[buddy] != head(kFree, order)) break;
+    if (!heads_free(buddy, order)) break;
     remove(buddy, order);
     number &= ~(1u << order);
     ++order;
   }
-  push(number, order);
+  return {pfn_of(number), order};
 }
 
 inline void BuddyZone::push(std::uint32_t number, unsigned order) {
   FreeStack& stack = stacks_[order];
-  if (stack.size == stack.slots.size()) drop_stale_slots(order);
+  if (stack.size == stack.capacity) {
+    drop_stale_slots(order, stack.bottom == 0 ? 0 : middle_of(stack));
+  }
   heads_[number] = head(kFree, order);
   stack.slots[stack.size++] = number;
   ++stack.live;
-  nonempty_ |= 1u << order;
+  orders_ |= 1u << order;
 }
 
 inline void BuddyZone::remove(std::uint32_t number, unsigned order) {
   FreeStack& stack = stacks_[order];
   heads_[number] = kNothing;
   if (--stack.live == 0) {
+    stack.bottom = 0;
     stack.size = 0;
-    nonempty_ &= ~(1u << order);
+    orders_ &= ~(1u << order);
   }
 }
 
@@ -132,7 +173,7 @@ inline std::uint32_t BuddyZone::pop(unsigned order) {
   FreeStack& stack = stacks_[order];
   assert(stack.live > 0);
   do --stack.size;
-  while (heads_[stack.slots[stack.size]] != head(kFree, order));
+  while (!heads_free(stack.slots[stack.size], order));
   const std::uint32_t number = stack.slots[stack.size];
   prefetch(stack.slots[stack.size - std::min(stack.size, kPopsAhead)]);
   remove(number, order);

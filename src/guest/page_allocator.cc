@@ -101,6 +101,40 @@ std::optional<Block> PageAllocator::next(Block block) const {
   return zone_from(zones_, &Zone::base, name).listed(name);
 }
 
+// Takes blocks until one fits. Those in between go back in the opposite order, so that what was not
+// split lies in its list as before.
+std::optional<Block> PageAllocator::allocate_outside(PageRange avoid, unsigned order,
+                                                     std::uint64_t reserve) {
+  PageList inside;
+  std::optional<Block> block;
+  for (;;) {
+    block = allocate(order, reserve - std::min(reserve, inside.pages));
+    if (!block) break;
+    const PageRange pages = block->pages();
+    if (pages.end() <= avoid.first || avoid.end() <= pages.first) break;
+    push(inside, *block);
+  }
+  while (const std::optional<Block> back = pop(inside)) free(*back);
+  return block;
+}
+
+Block PageAllocator::exchange_next(PageList& list, std::optional<Block> before, Block replacement) {
+  const Block old = before ? *next(*before) : *newest(list);
+  Zone& zone = zone_from(zones_, &Zone::first, replacement.first);
+  BuddyZone& old_zone = zone_from(zones_, &Zone::first, old.first).buddies;
+  assert(zone.buddies.is_taken(replacement));
+  zone.buddies.enlist(replacement, old_zone.next_of_listed(old.first));
+  old_zone.delist(old);
+  const std::uint32_t name = zone.name_of(replacement.first);
+  if (before) {
+    zone_from(zones_, &Zone::first, before->first).buddies.enlist(*before, name);
+  } else {
+    list.newest = name;
+  }
+  list.pages += replacement.pages().count - old.pages().count;
+  return old;
+}
+
 std::uint64_t PageAllocator::total_pages() const {
   std::uint64_t pages = 0;
   for (const PageRange& range : ranges_) pages += range.count;
@@ -124,5 +158,41 @@ bool PageAllocator::is_free(Pfn pfn) const {
 }
 
 std::span<const PageRange> PageAllocator::zones() const { return ranges_; }
+
+std::uint64_t PageAllocator::free_pages(std::size_t zone) const {
+  return zones_[zone].buddies.free_pages();
+}
+
+std::uint64_t PageAllocator::free_blocks(std::size_t zone, unsigned order) const {
+  return zones_[zone].buddies.free_blocks(order);
+}
+
+std::optional<FreeBlock> PageAllocator::head_of_free_list(std::size_t zone, unsigned order) const {
+  if (free_blocks(zone, order) == 0) return std::nullopt;
+  return zones_[zone].buddies.head_of_free_list(order);
+}
+
+void PageAllocator::rotate_free_list(std::size_t zone, unsigned order) {
+  zones_[zone].buddies.rotate_free_list(order);
+}
+
+Block PageAllocator::isolate_free_block(std::size_t zone, unsigned order) {
+  const Block block = zones_[zone].buddies.isolate(order);
+  free_pages_ -= block.pages().count;
+  return block;
+}
+
+bool PageAllocator::put_back(Block block, bool reported) {
+  BuddyZone& zone = zone_from(zones_, &Zone::first, block.first).buddies;
+  assert(zone.is_taken(block));
+  free_pages_ += block.pages().count;
+  return zone.put_back(block, reported);
+}
+
+std::uint32_t PageAllocator::take_freed_orders() {
+  std::uint32_t orders = 0;
+  for (Zone& zone : zones_) orders |= zone.buddies.take_freed_orders();
+  return orders;
+}
 
 }  // namespace vballoon::sim

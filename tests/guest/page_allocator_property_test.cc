@@ -96,32 +96,59 @@ class ListModel {
       unsigned found = order;
       while (found <= kMaxOrder && zone->lists[found].empty()) ++found;
       if (found > kMaxOrder) continue;
-      const Pfn pfn = zone->lists[found].back();
+      const Pfn pfn = zone->lists[found].back().block.first;
       zone->lists[found].pop_back();
-      while (found-- > order) zone->lists[found].push_back(pfn + (Pfn{1} << found));
+      while (found-- > order) zone->lists[found].push_back({{pfn + (Pfn{1} << found), found}});
       return Block{pfn, order};
     }
     return std::nullopt;
   }
 
   void free(Block block) {
-    auto zone = std::ranges::find_if(
-        zones_, [&block](const Zone& candidate) { return block.first < candidate.pages.end(); });
-    while (block.order < kMaxOrder) {
-      auto& list = zone->lists[block.order];
-      const auto buddy = std::ranges::find(list, block.first ^ block.pages().count);
-      if (buddy == list.end()) break;
-      list.erase(buddy);
-      block = {block.first & ~block.pages().count, block.order + 1};
-    }
-    zone->lists[block.order].push_back(block.first);
+    block = merge(block);
+    zone_of(block).lists[block.order].push_back({block});
+  }
+
+  // Free blocks of the order in a zone, the head last.
+  std::vector<FreeBlock>& list(std::size_t zone, unsigned order) {
+    return zones_[zone].lists[order];
+  }
+  void rotate(std::size_t zone, unsigned order) {
+    std::ranges::rotate(list(zone, order), std::prev(list(zone, order).end()));
+  }
+  Block isolate(std::size_t zone, unsigned order) {
+    const Block block = list(zone, order).back().block;
+    list(zone, order).pop_back();
+    return block;
+  }
+  void put_back(Block block, bool reported) {
+    const Block merged = merge(block);
+    auto& list = zone_of(merged).lists[merged.order];
+    list.insert(list.begin(), {merged, reported && merged == block});
   }
 
  private:
   struct Zone {
     PageRange pages;
-    std::array<std::vector<Pfn>, kMaxOrder + 1> lists;
+    std::array<std::vector<FreeBlock>, kMaxOrder + 1> lists;
   };
+
+  Zone& zone_of(Block block) {
+    return *std::ranges::find_if(
+        zones_, [&block](const Zone& candidate) { return block.first < candidate.pages.end(); });
+  }
+  Block merge(Block block) {
+    while (block.order < kMaxOrder) {
+      auto& list = zone_of(block).lists[block.order];
+      const Block buddy{block.first ^ block.pages().count, block.order};
+      const auto found = std::ranges::find(list, buddy, &FreeBlock::block);
+      if (found == list.end()) break;
+      list.erase(found);
+      block = {block.first & ~block.pages().count, block.order + 1};
+    }
+    return block;
+  }
+
   std::vector<Zone> zones_;
 };
 
@@ -203,6 +230,62 @@ RC_GTEST_PROP(PageAllocatorProperty, GivesTheBlocksThatPlainListsWouldGive, ()) 
       model.free(block);
     }
   }
+}
+
+// Asks both for the head of every list, and rotates each once around.
+void compare_lists(PageAllocator& allocator, ListModel& model) {
+  for (std::size_t zone = 0; zone < allocator.zones().size(); ++zone) {
+    for (unsigned order = 0; order <= kMaxOrder; ++order) {
+      RC_ASSERT(allocator.free_blocks(zone, order) == model.list(zone, order).size());
+      for (std::size_t i = 0; i < model.list(zone, order).size(); ++i) {
+        RC_ASSERT(allocator.head_of_free_list(zone, order) == model.list(zone, order).back());
+        allocator.rotate_free_list(zone, order);
+        model.rotate(zone, order);
+      }
+    }
+  }
+}
+
+RC_GTEST_PROP(PageAllocatorProperty, ReportingKeepsTheListsThatPlainListsWouldKeep, ()) {
+  const PageRanges zones = any_zones();
+  PageAllocator allocator(zones);
+  ListModel model(zones);
+  std::vector<Block> taken;
+  std::vector<Block> isolated;
+  for (int i = 0; i < 600; ++i) {
+    const std::optional<Block> block = allocator.allocate(0);
+    RC_ASSERT(block == model.allocate(0));
+    if (block) taken.push_back(*block);
+  }
+
+  const int steps = *rc::gen::inRange(0, 1000);
+  for (int step = 0; step < steps; ++step) {
+    const auto zone = *rc::gen::inRange<std::size_t>(0, zones.size());
+    const unsigned order = any_order();
+    const int action = *rc::gen::inRange(0, 6);
+    const bool empty = model.list(zone, order).empty();
+    if (action == 0) {
+      const std::optional<Block> block = allocator.allocate(order);
+      RC_ASSERT(block == model.allocate(order));
+      if (block) taken.push_back(*block);
+    } else if (action <= 2 && !taken.empty()) {
+      const Block block = any_part(take_any(taken), taken);
+      allocator.free(block);
+      model.free(block);
+    } else if (action == 3 && !empty) {
+      allocator.rotate_free_list(zone, order);
+      model.rotate(zone, order);
+    } else if (action == 4 && !empty) {
+      isolated.push_back(allocator.isolate_free_block(zone, order));
+      RC_ASSERT(isolated.back() == model.isolate(zone, order));
+    } else if (action == 5 && !isolated.empty()) {
+      const Block block = take_any(isolated);
+      const bool reported = *rc::gen::arbitrary<bool>();
+      allocator.put_back(block, reported);
+      model.put_back(block, reported);
+    }
+  }
+  compare_lists(allocator, model);
 }
 
 }  // namespace
