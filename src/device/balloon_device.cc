@@ -19,6 +19,10 @@ Features offer_of(const BalloonOptions& options) {
   return options.dialect == Dialect::kStandard ? features : features.with_bit(options.dialect_bit);
 }
 
+std::optional<unsigned> dialect_bit_of(const BalloonOptions& options) {
+  return options.dialect == Dialect::kStandard ? std::nullopt : std::optional(options.dialect_bit);
+}
+
 Features required_by(const BalloonOptions& options) {
   return options.require_must_tell_host ? Features{Feature::kMustTellHost} : Features();
 }
@@ -69,7 +73,7 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       options(std::move(options_in)),
       guest_log(options.log, options.clock),
       kernel_log(options.log, options.clock),
-      registers(offer_of(options), required_by(options)),
+      registers(offer_of(options), required_by(options), dialect_bit_of(options)),
       ledger(memory->page_count()),
       plan(*memory, ledger, MessageReader::kMaxBatchRanges),
       owed_discards(*memory, ledger) {}
@@ -80,7 +84,7 @@ QueueMap BalloonDevice::Impl::queue_map() const {
   const Dialect spoken = options.dialect == Dialect::kStandard
                              ? Dialect::kStandard
                              : negotiated_dialect(options.dialect, options.dialect_bit, features);
-  return number_queues(dialect_row(spoken), features, options.numbering);
+  return number_queues(dialect_row(spoken), registers.standard(features), options.numbering);
 }
 
 Codec BalloonDevice::Impl::codec_of(const QueueRow& row) const {
@@ -118,8 +122,8 @@ void BalloonDevice::Impl::Queue::stop() {
 // In set-up, and with RING_RESET also afterwards when the queue was reset.
 bool BalloonDevice::Impl::may_set_up(std::uint16_t index) const {
   if (registers.in_set_up()) return true;
-  return registers.running() && registers.negotiated().has(Feature::kRingReset) &&
-         index < kMaxBalloonQueues && !queues[index].ring.ready();
+  return registers.running() && registers.has(Feature::kRingReset) && index < kMaxBalloonQueues &&
+         !queues[index].ring.ready();
 }
 
 // Until the kernel has none of the discards that were put off.
@@ -231,8 +235,8 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
       impl_->count_unlocked(Errc::kBadQueueConfig, 1);
       return fail(Errc::kBadQueueConfig);
     }
-    negotiated.event_index = impl_->registers.negotiated().has(Feature::kEventIdx);
-    negotiated.indirect = impl_->registers.negotiated().has(Feature::kIndirectDesc);
+    negotiated.event_index = impl_->registers.has(Feature::kEventIdx);
+    negotiated.indirect = impl_->registers.has(Feature::kIndirectDesc);
   }
   Impl::Queue& queue = impl_->queues[index];
   queue.row = row;
@@ -372,7 +376,7 @@ Result<std::uint32_t> BalloonDevice::start_hints() {
   std::uint32_t id = 0;
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (!impl_->registers.running() || !impl_->registers.negotiated().has(Feature::kFreePageHint)) {
+    if (!impl_->registers.running() || !impl_->registers.has(Feature::kFreePageHint)) {
       return fail(Errc::kNotSupported, "the guest gives no free page hints");
     }
     id = impl_->hints.start();

@@ -68,7 +68,7 @@ struct BalloonDevice::Impl {
 
   [[nodiscard]] QueueMap queue_map() const;
   // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
-  [[nodiscard]] bool may_owe() const { return registers.negotiated().has(Feature::kMustTellHost); }
+  [[nodiscard]] bool may_owe() const { return registers.has(Feature::kMustTellHost); }
   // The codec of a queue, with what the driver's features say about its habits.
   [[nodiscard]] Codec codec_of(const QueueRow& row) const;
   [[nodiscard]] std::optional<std::uint16_t> queue_of(QueueRole role) const;

@@ -79,15 +79,16 @@ std::optional<Errc> Registers::write_config(std::uint64_t offset, std::span<cons
   }
   if (offset < kPoisonValueOffset) return Errc::kConfigReadOnly;
   // 5.5.6.6.1: written before DRIVER_OK and not changed afterwards.
-  if (!negotiated_.has(Feature::kPagePoison)) return Errc::kConfigReadOnly;
+  if (!has(Feature::kPagePoison)) return Errc::kConfigReadOnly;
   if ((status_ & kStatusDriverOk) != 0) return Errc::kPoisonChanged;
   std::ranges::copy(in, config_.data() + offset);
   return std::nullopt;
 }
 
 std::size_t Registers::config_bytes() const {
-  if (offered_.has(Feature::kPagePoison)) return 16;
-  return offered_.has(Feature::kFreePageHint) ? 12 : 8;
+  const Features features = standard(offered_);
+  if (features.has(Feature::kPagePoison)) return 16;
+  return features.has(Feature::kFreePageHint) ? 12 : 8;
 }
 
 void Registers::set_field(std::uint64_t offset, std::uint32_t value) {

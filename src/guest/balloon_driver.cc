@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "guest/page_reporter.h"
+#include "guest/report_sender.h"
+#include "guest/stats_sender.h"
 #include "ring/driver_queue.h"
 #include "vballoon/balloon_registers.h"
 #include "wire/dialect.h"
@@ -22,6 +24,10 @@ using std::chrono::nanoseconds;
 
 // What Linux waits after a failed allocation.
 constexpr nanoseconds kBackOff = std::chrono::milliseconds(200);
+
+constexpr Features kImplemented{Feature::kMustTellHost, Feature::kStatsVq,
+                                Feature::kPagePoison,   Feature::kPageReporting,
+                                Feature::kIndirectDesc, Feature::kEventIdx};
 
 // The smallest order whose blocks hold that many bytes.
 unsigned order_for(std::uint64_t bytes) {
@@ -40,8 +46,14 @@ struct BalloonDriver::Impl {
         allocator(allocator_in),
         options(options_in) {}
 
+  [[nodiscard]] Features acceptable(Features offered) const;
+  // The bit of the dialect has not the meaning that the standard gives it.
+  [[nodiscard]] Features standard_features() const {
+    return dialect == Dialect::kStandard ? features : features.without_bit(options.dialect_bit);
+  }
   Result<void> negotiate();
   Result<void> set_up_queues();
+  Result<void> set_up_queue(std::uint16_t index);
   Result<DmaBuffer> take_buffer(std::uint64_t bytes);
   void give_buffers_back();
   void make_reporter();
@@ -57,6 +69,10 @@ struct BalloonDriver::Impl {
   void deflate(std::uint64_t pages);
   void split_off(Block block, std::uint64_t pages);
   void finish();
+  void kick(std::uint16_t index);
+  void post_statistics(bool first);
+  void report_free_pages(nanoseconds now);
+  [[nodiscard]] DriverWait resize(nanoseconds now);
   nanoseconds lap() {
     const nanoseconds now = options.clock();
     return now - std::exchange(lap_start, now);
@@ -71,8 +87,15 @@ struct BalloonDriver::Impl {
   Dialect dialect = Dialect::kStandard;
   PageList buffers;   // of the rings and the payload
   DmaBuffer message;  // where payloads are written
-  std::array<std::unique_ptr<DriverQueue>, 2> queues;
+  QueueMap map{};
+  std::array<std::unique_ptr<DriverQueue>, kQueueRoles> queues;
   std::unique_ptr<PageReporter> reporter;
+  // Of the queues that the features bring, if any.
+  std::uint16_t stats_queue = 0;
+  std::optional<StatsSender> stats;
+  std::uint16_t report_queue = 0;
+  std::optional<ReportSender> reports;
+  ReportingWait report_wait;
 
   State state = State::kIdle;
   PageList balloon;
@@ -84,6 +107,19 @@ struct BalloonDriver::Impl {
   nanoseconds lap_start{0};
 };
 
+// What the driver would accept of what is offered, but for the dialect.
+Features BalloonDriver::Impl::acceptable(Features offered) const {
+  Features wanted(options.features.bits() & kImplemented.bits());
+  wanted = wanted.with(Feature::kVersion1);
+  if (options.kernel == nullptr) wanted = wanted.without(Feature::kStatsVq);
+  if (!options.poison_value) {
+    wanted = wanted.without(Feature::kPagePoison);
+  } else if (!offered.has(Feature::kPagePoison)) {
+    wanted = wanted.without(Feature::kPageReporting);
+  }
+  return wanted;
+}
+
 // 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
 // descriptors it needs.
 Result<void> BalloonDriver::Impl::negotiate() {
@@ -94,7 +130,7 @@ Result<void> BalloonDriver::Impl::negotiate() {
   if (!offered.has(Feature::kVersion1)) {
     return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
   }
-  Features wanted = options.features.with(Feature::kVersion1);
+  Features wanted = acceptable(offered);
   // The header and the data of a bitmap are a descriptor each.
   const bool fits_ring = options.dialect != Dialect::kPageBitmap || options.queue_size >= 2;
   const bool knows_dialect =
@@ -136,17 +172,32 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
   return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
 }
 
+Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
+  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0).bytes);
+  if (!ring) return tl::unexpected(ring.error());
+  QueueConfig config = lay_out_ring(options.queue_size, ring->address).config;
+  config.event_index = features.has(Feature::kEventIdx);
+  config.indirect = features.has(Feature::kIndirectDesc);
+  auto queue = DriverQueue::create(memory, config);
+  if (!queue) return tl::unexpected(queue.error());
+  queues[index] = std::move(*queue);
+  return device.set_queue(index, config);
+}
+
 Result<void> BalloonDriver::Impl::set_up_queues() {
-  for (const std::uint16_t i : {kInflateQueue, kDeflateQueue}) {
-    const auto ring = take_buffer(lay_out_ring(options.queue_size, 0).bytes);
-    if (!ring) return tl::unexpected(ring.error());
-    QueueConfig config = lay_out_ring(options.queue_size, ring->address).config;
-    config.event_index = features.has(Feature::kEventIdx);
-    config.indirect = features.has(Feature::kIndirectDesc);
-    auto queue = DriverQueue::create(memory, config);
-    if (!queue) return tl::unexpected(queue.error());
-    queues[i] = std::move(*queue);
-    if (auto set = device.set_queue(i, config); !set) return set;
+  map = number_queues(dialect_row(dialect), standard_features(), options.numbering);
+  for (std::uint16_t i = 0; i < map.size(); ++i) {
+    if (map[i] == nullptr) continue;
+    if (auto set = set_up_queue(i); !set) return set;
+    if (map[i]->role == QueueRole::kReporting) {
+      report_queue = i;
+      reports.emplace(*queues[i], allocator, options.reporting);
+    }
+    if (map[i]->role != QueueRole::kStats) continue;
+    const auto buffer = take_buffer(StatsSender::kBufferBytes);
+    if (!buffer) return tl::unexpected(buffer.error());
+    stats_queue = i;
+    stats.emplace(*queues[i], *buffer, *options.kernel);
   }
   if (!message.bytes.empty()) return {};
   const auto buffer = take_buffer(kLinuxPfnsPerMessage * kPfnEntryBytes);
@@ -190,11 +241,25 @@ bool BalloonDriver::Impl::post_next() {
   if (!reporter->post(queue())) return false;
   const auto descriptors = static_cast<std::uint64_t>(before - queue().free_descriptors());
   counters.messages += dialect == Dialect::kScatterGather ? descriptors : 1;
-  if (queue().publish()) {
-    ++counters.kicks;
-    device.notify(index);
-  }
+  if (queue().publish()) kick(index);
   return true;
+}
+
+void BalloonDriver::Impl::kick(std::uint16_t index) {
+  ++counters.kicks;
+  device.notify(index);
+}
+
+void BalloonDriver::Impl::post_statistics(bool first) {
+  if (stats && (first ? stats->post() : stats->post_if_asked())) kick(stats_queue);
+}
+
+void BalloonDriver::Impl::report_free_pages(nanoseconds now) {
+  if (!reports) return;
+  const auto progress = reports->step(now);
+  counters.reports = reports->core().counters().reports;
+  report_wait = progress.wait;
+  if (progress.kick) kick(report_queue);
 }
 
 // Begins the operation that brings the balloon nearer to its target.
@@ -302,30 +367,47 @@ Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
     return tl::unexpected(ready.error());
   }
   impl->make_reporter();
+  if (options.early_stats) impl->post_statistics(true);
+  if (impl->standard_features().has(Feature::kPagePoison)) {
+    device.write_config(kPoisonValueOffset, *options.poison_value);
+  }
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  if (!options.early_stats) impl->post_statistics(true);
   return std::unique_ptr<BalloonDriver>(new BalloonDriver(std::move(impl)));
 }
 
-DriverWait BalloonDriver::step(nanoseconds now) {
-  Impl& d = *impl_;
+// Follows the target as far as that goes now.
+DriverWait BalloonDriver::Impl::resize(nanoseconds now) {
   for (;;) {
-    if (d.state != Impl::State::kIdle) {
+    if (state != State::kIdle) {
       // The answer to a message also ends the time that was spent on it.
-      if (!d.answered()) return {DriverWait::Kind::kUsedBuffer, {}};
-      const bool posted = d.post_next();
-      d.counters.times.messages += d.lap();
+      if (!answered()) return {DriverWait::Kind::kUsedBuffer, {}};
+      const bool posted = post_next();
+      counters.times.messages += lap();
       if (posted) continue;
-      d.counters.times.last_answer = d.lap_start;
-      d.finish();
+      counters.times.last_answer = lap_start;
+      finish();
     }
-    const std::uint64_t target = d.device.read_config(kNumPagesOffset);
-    if (target == d.balloon.pages) return {DriverWait::Kind::kConfigChange, {}};
-    if (target > d.balloon.pages && d.short_of_memory && now < d.retry_at) {
-      return {DriverWait::Kind::kTime, d.retry_at};
+    const std::uint64_t target = device.read_config(kNumPagesOffset);
+    if (target == balloon.pages) return {DriverWait::Kind::kConfigChange, {}};
+    if (target > balloon.pages && short_of_memory && now < retry_at) {
+      return {DriverWait::Kind::kTime, retry_at};
     }
-    d.short_of_memory = false;
-    d.begin(now, target);
+    short_of_memory = false;
+    begin(now, target);
   }
+}
+
+DriverWait BalloonDriver::step(nanoseconds now) {
+  impl_->post_statistics(false);
+  const DriverWait wait = impl_->resize(now);
+  impl_->report_free_pages(now);
+  if (wait.kind == DriverWait::Kind::kUsedBuffer || !impl_->reports) return wait;
+  const ReportingWait& report = impl_->report_wait;
+  if (report.kind == ReportingWait::Kind::kAnswer) return {DriverWait::Kind::kUsedBuffer, {}};
+  if (report.kind == ReportingWait::Kind::kFreedBlock) return wait;
+  if (wait.kind == DriverWait::Kind::kTime && wait.until < report.until) return wait;
+  return {DriverWait::Kind::kTime, report.until};
 }
 
 Features BalloonDriver::features() const { return impl_->features; }

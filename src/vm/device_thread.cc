@@ -54,11 +54,12 @@ void DeviceThread::run() {
     const std::uint32_t kicked = kicked_.exchange(0);
     if ((kicked & kStop) != 0) return;
     serve(kicked);
+    if ((kicked & kSample) != 0) {
+      system_time_ = thread_system_time();
+      sampled_.store(true);
+      sampled_.notify_one();
+    }
     if (watch_.count() != 0) watch();
-    if ((kicked & kSample) == 0) continue;
-    system_time_ = thread_system_time();
-    sampled_.store(true);
-    sampled_.notify_one();
   }
 }
 

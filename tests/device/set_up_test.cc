@@ -126,6 +126,16 @@ TEST(DeviceQueueNumberTest, QueuesOfferedExistUntilTheDriverDeclinesThem) {
   EXPECT_FALSE(rig.device().has_queue(3));
 }
 
+// The published bit of the dialects is the one that the standard gave to FREE_PAGE_HINT later.
+TEST(DeviceQueueNumberTest, BitOfADialectBringsNoQueueAndNoField) {
+  Rig rig({.device = testing::speaking(Dialect::kPageBitmap)});
+  rig.negotiate();
+
+  EXPECT_FALSE(rig.device().has_queue(2));
+  rig.write_config32(kHintCommandOffset, 5);
+  EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kConfigOutOfRange, 1u)));
+}
+
 TEST(DeviceQueueNumberTest, FixedNumbersLeaveGaps) {
   Rig rig({.device = {.features = Features{Feature::kPageReporting},
                       .numbering = QueueNumbering::kFixed}});

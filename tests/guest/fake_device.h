@@ -105,7 +105,7 @@ class FakeDevice final : public sim::DeviceAccess {
     const QueueRow& row = dialect_row(spoken).queues[index];
     do {
       while (auto chain = queues_[index]->pop().value()) {
-        messages.push_back(decode_message(row.codec, index, *chain));
+        messages.push_back(decode_message(*row.codec, index, *chain));
         held_.emplace_back(index, std::move(*chain));
         if (on_message) on_message(messages.back());
         book(row.role, messages.back().pages);

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "vballoon/clock.h"
 #include "vballoon/export.h"
@@ -19,7 +20,9 @@
 #include "vballoon/guest_memory.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/device_access.h"
+#include "vballoon/sim/guest_kernel.h"
 #include "vballoon/sim/page_allocator.h"
+#include "vballoon/sim/page_reporting.h"
 
 namespace vballoon::sim {
 
@@ -31,7 +34,9 @@ struct DriverOptions {
   // The dialect that the driver knows beside the standard's, and its bit.
   Dialect dialect = Dialect::kStandard;
   unsigned dialect_bit = kPublishedDialectBit;
-  // What it accepts, if offered, beside that and VERSION_1.
+  // What it accepts, if offered, beside that and VERSION_1. It never accepts what it cannot do:
+  // statistics without a kernel, PAGE_POISON without a value, and PAGE_REPORTING of pages that have
+  // to keep a value of which the device would not know (5.5.3.1).
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   PfnOrder pfn_order = PfnOrder::kReversed;
   // In the bitmap dialect, up to that many pages are named by their numbers: an array is then never
@@ -41,6 +46,15 @@ struct DriverOptions {
   // single pages, as published.
   unsigned chunk_order = kMaxOrder;
   std::uint16_t queue_size = 256;
+  QueueNumbering numbering = QueueNumbering::kDense;
+  // Whose memory it is; must outlive the driver. Null: the allocator is all there is.
+  const GuestKernel* kernel = nullptr;
+  // What the guest fills free pages with, one byte four times; unset: with nothing.
+  std::optional<std::uint32_t> poison_value = std::nullopt;
+  // Make the first statistics available, and kick, before DRIVER_OK: against the standard, and what
+  // Linux does.
+  bool early_stats = true;
+  PageReportingOptions reporting = {};
   // Pages that the balloon leaves free: the allocator's emergency reserve.
   std::uint64_t reserve_pages = 256;
   Clock clock = steady_clock();  // for DriverTimes only
@@ -65,6 +79,7 @@ struct DriverCounters {
   std::uint64_t messages = 0;  // buffers put on a queue
   std::uint64_t kicks = 0;
   std::uint64_t failed_allocations = 0;
+  std::uint64_t reports = 0;  // of free pages
   BlocksByOrder allocations_by_order{};
   DriverTimes times;
 };

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// The driver's side of the statistics queue (virtio 1.3, section 5.5.6.3): one buffer, filled and
+// made available at first and whenever the device has used it.
+#ifndef VBALLOON_SRC_GUEST_STATS_SENDER_H_
+#define VBALLOON_SRC_GUEST_STATS_SENDER_H_
+
+#include <cstddef>
+
+#include "guest/page_reporter.h"
+#include "ring/driver_queue.h"
+#include "vballoon/sim/guest_kernel.h"
+
+namespace vballoon::sim {
+
+class StatsSender {
+ public:
+  static constexpr std::size_t kBufferBytes = 16 * 10;
+
+  // All must outlive this; the buffer has kBufferBytes.
+  StatsSender(DriverQueue& queue, DmaBuffer buffer, const GuestKernel& kernel)
+      : queue_(queue), buffer_(buffer), kernel_(kernel) {}
+
+  // Makes the statistics of now available. True when the device wants a kick.
+  [[nodiscard]] bool post();
+  // The same, if the device has used the buffer.
+  [[nodiscard]] bool post_if_asked();
+
+ private:
+  DriverQueue& queue_;
+  const DmaBuffer buffer_;
+  const GuestKernel& kernel_;
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_STATS_SENDER_H_
