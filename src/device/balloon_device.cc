@@ -352,6 +352,8 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
     }
     negotiated.event_index = impl_->registers.negotiated().has(Feature::kEventIdx);
     negotiated.indirect = impl_->registers.negotiated().has(Feature::kIndirectDesc);
+    negotiated.packed = impl_->registers.negotiated().has(Feature::kRingPacked);
+    negotiated.in_order = impl_->registers.negotiated().has(Feature::kInOrder);
   }
   auto started = impl_->queues[index].start(impl_->memory, negotiated);
   impl_->queue_sizes[index] = config.size;
