@@ -24,10 +24,9 @@ struct WalkedChain {
 
 class ChainBuffers {
  public:
-  // At most `limit` buffers go to `buffers`, which has room for as many.
-  ChainBuffers(const DeviceMemory& memory, std::size_t limit, std::span<GuestBuffer> buffers,
-               WalkedChain& chain)
-      : memory_(memory), limit_(limit), buffers_(buffers), chain_(chain) {}
+  // At most as many as `buffers` has room for.
+  ChainBuffers(const DeviceMemory& memory, std::span<GuestBuffer> buffers, WalkedChain& chain)
+      : memory_(memory), buffers_(buffers), chain_(chain) {}
 
   // Takes the buffer of the next descriptor, in pieces where it is translated; says what is wrong
   // with it, if something is. Without translation its address is not checked.
@@ -35,26 +34,31 @@ class ChainBuffers {
     bytes_ += buffer.length;
     if (bytes_ > kMaxChainBytes) return Errc::kChainTooLarge;
     if (!writable && chain_.writable != 0) return Errc::kReadableAfterWritable;
-    return memory_.translates() ? put_translated(buffer, writable) : put(buffer, writable);
+    return memory_.translates() ? put_translated(memory_, buffer, writable, buffers_, chain_)
+                                : put(buffer, writable, buffers_, chain_);
   }
 
  private:
-  [[nodiscard]] std::optional<Errc> put(GuestBuffer buffer, bool writable) {
-    const std::size_t count = chain_.readable + chain_.writable;
-    if (count == limit_) return Errc::kDescriptorLoop;
+  // Not members, so that what a walk keeps on the way can stay in registers.
+  [[nodiscard]] static std::optional<Errc> put(GuestBuffer buffer, bool writable,
+                                               std::span<GuestBuffer> buffers, WalkedChain& chain) {
+    const std::size_t count = chain.readable + chain.writable;
+    if (count == buffers.size()) return Errc::kDescriptorLoop;
     if (writable) {
-      ++chain_.writable;
+      ++chain.writable;
     } else {
-      ++chain_.readable;
-      chain_.readable_bytes += buffer.length;
+      ++chain.readable;
+      chain.readable_bytes += buffer.length;
     }
-    buffers_[count] = buffer;
+    buffers[count] = buffer;
     return std::nullopt;
   }
-  [[nodiscard]] std::optional<Errc> put_translated(GuestBuffer buffer, bool writable);
+  [[nodiscard]] static std::optional<Errc> put_translated(const DeviceMemory& memory,
+                                                          GuestBuffer buffer, bool writable,
+                                                          std::span<GuestBuffer> buffers,
+                                                          WalkedChain& chain);
 
   const DeviceMemory& memory_;
-  const std::size_t limit_;
   const std::span<GuestBuffer> buffers_;
   WalkedChain& chain_;
   std::uint64_t bytes_ = 0;

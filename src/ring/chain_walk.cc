@@ -13,7 +13,7 @@ class ChainWalk {
       : memory_(memory),
         layout_(layout),
         indirect_negotiated_(indirect_negotiated),
-        buffers_(memory, layout.size(), buffers, chain) {}
+        buffers_(memory, buffers.first(layout.size()), chain) {}
 
   std::optional<Errc> walk_table(std::uint16_t head) {
     std::uint16_t index = head;

@@ -19,7 +19,9 @@ DeviceQueue::Impl::Impl(std::shared_ptr<const GuestMemory> memory, AddressTransl
       memory_(*guest_memory_, translator_),
       in_order_(config.in_order),
       slots_(config.size),
-      buffers_(std::size_t{2} * config.size) {}
+      buffers_(std::size_t{2} * config.size) {
+  for (auto& slot : slots_) slot.queue = this;
+}
 
 void DeviceQueue::Impl::retire(std::unique_ptr<Impl> impl) {
   if (impl == nullptr || !impl->holds_chains()) return;
@@ -33,43 +35,38 @@ bool DeviceQueue::Impl::has_room() const {
 
 Result<std::optional<DescriptorChain>> DeviceQueue::Impl::pop() {
   if (!has_room()) return std::nullopt;
-  const std::optional<Taken> taken = take_next(std::span(buffers_).subspan(buffers_used_));
-  if (!taken) return std::nullopt;
-  if (taken->breaks_queue) {
-    broken_ = true;
-    return fail(*taken->error);
+  DescriptorChain::Slot& slot = slots_[slots_used_];
+  slot.chain = {};
+  Taken taken{slot.entry, slot.chain, std::span(buffers_).subspan(buffers_used_)};
+  switch (take_next(taken)) {
+    case Take::kNothing:
+      return std::nullopt;
+    case Take::kBroken:
+      broken_ = true;
+      return fail(taken.error);
+    case Take::kMalformed:
+      refuse(slot);
+      return fail(taken.error);
+    case Take::kChain:
+      break;
   }
-  ++chains_taken_;
-  if (taken->error) {
-    refuse(*taken);
-    return fail(*taken->error);
-  }
-  DescriptorChain::Slot& slot = push_slot(*taken);
+  slot.first_buffer = buffers_used_;
+  slot.number = ++chains_taken_;
   slot.held = true;
-  buffers_used_ += taken->chain.readable + taken->chain.writable;
+  slot.cursor = {};
+  ++slots_used_;
+  buffers_used_ += slot.chain.readable + slot.chain.writable;
   return DescriptorChain(&slot);
 }
 
-DescriptorChain::Slot& DeviceQueue::Impl::push_slot(const Taken& taken) {
-  DescriptorChain::Slot& slot = slots_[slots_used_++];
-  slot = {.queue = this,
-          .chain = taken.chain,
-          .first_buffer = buffers_used_,
-          .entry = taken.entry,
-          .number = chains_taken_,
-          .written = 0,
-          .held = false,
-          .cursor = {}};
-  return slot;
-}
-
-// In order, a malformed chain waits in a slot for those in front of it.
-void DeviceQueue::Impl::refuse(const Taken& taken) {
-  if (in_order_ && holds_chains()) {
-    push_slot(taken);
-  } else {
-    put_used(taken.entry, 0);
-  }
+// In order, a malformed chain waits in its slot for those in front of it.
+void DeviceQueue::Impl::refuse(DescriptorChain::Slot& slot) {
+  ++chains_taken_;
+  if (!in_order_ || !holds_chains()) return put_used(slot.entry, 0);
+  slot.first_buffer = buffers_used_;
+  slot.written = 0;
+  slot.held = false;
+  ++slots_used_;
 }
 
 void DeviceQueue::Impl::answer(const DescriptorChain::Slot& slot) {

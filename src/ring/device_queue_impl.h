@@ -67,14 +67,20 @@ struct DeviceQueue::Impl {
   [[nodiscard]] virtual QueuePosition position() const = 0;
 
  protected:
+  // What was taken: written where it is kept.
   struct Taken {
-    RingEntry entry = {};
-    WalkedChain chain = {};
-    std::optional<Errc> error = std::nullopt;  // why it is malformed
-    bool breaks_queue = false;                 // so much that there is nothing to return
+    RingEntry& entry;
+    WalkedChain& chain;                   // empty before
+    std::span<GuestBuffer> buffers;       // for the chain's
+    Errc error = Errc::kInvalidArgument;  // why it is malformed, or the queue broken
   };
-  // Takes the next available chain, if any, and puts its buffers into `buffers`.
-  [[nodiscard]] virtual std::optional<Taken> take_next(std::span<GuestBuffer> buffers) = 0;
+  enum class Take : std::uint8_t {
+    kNothing,  // none is available
+    kChain,
+    kMalformed,  // to be returned
+    kBroken,     // so much that there is nothing to return
+  };
+  [[nodiscard]] virtual Take take_next(Taken& taken) = 0;
   // Makes the one taken last available to take_next() again.
   virtual void untake(const RingEntry& entry) = 0;
   // Puts a chain on the ring as used; the driver sees it after publish().
@@ -88,9 +94,8 @@ struct DeviceQueue::Impl {
 
  private:
   [[nodiscard]] bool has_room() const;
-  DescriptorChain::Slot& push_slot(const Taken& taken);
   void answer(const DescriptorChain::Slot& slot);
-  void refuse(const Taken& taken);
+  void refuse(DescriptorChain::Slot& slot);
   void settle();
 
   const std::shared_ptr<const GuestMemory> guest_memory_;

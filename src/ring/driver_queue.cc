@@ -22,14 +22,6 @@ constexpr std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
 
-// 2^32 bytes in all are allowed, of which a used length can say all but one.
-std::uint32_t total_bytes(std::span<const GuestBuffer> buffers) {
-  std::uint64_t bytes = 0;
-  for (const GuestBuffer& buffer : buffers) bytes += buffer.length;
-  return static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(bytes, std::numeric_limits<std::uint32_t>::max()));
-}
-
 }  // namespace
 
 RingLayout lay_out_ring(std::uint16_t size, std::uint64_t base, bool packed) {
@@ -66,44 +58,12 @@ DriverQueue::Impl::Impl(std::shared_ptr<const GuestMemory> guest_memory, const Q
   }
 }
 
-std::uint16_t DriverQueue::Impl::last_entry(std::uint16_t id, std::uint16_t descriptors) const {
-  if (packed_) return id;
-  for (std::uint16_t i = 1; i < descriptors; ++i) id = entries[id].next;
-  return id;
-}
-
-std::uint16_t DriverQueue::Impl::take_entries(const Pieces& pieces, std::uint16_t descriptors,
-                                              std::uint64_t token) {
-  const std::uint16_t id = first_free;
-  first_free = entries[last_entry(id, descriptors)].next;
-  free_descriptors = static_cast<std::uint16_t>(free_descriptors - descriptors);
-  entries[id].descriptors = descriptors;
-  entries[id].token = token;
-  if (in_order) entries[id].writable_bytes = total_bytes(pieces.writable);
-  return id;
-}
-
-void DriverQueue::Impl::free_entries(std::uint16_t id) {
-  const std::uint16_t descriptors = std::exchange(entries[id].descriptors, std::uint16_t{0});
-  const std::uint16_t last = last_entry(id, descriptors);
-  free_descriptors = static_cast<std::uint16_t>(free_descriptors + descriptors);
-  if (in_order) {
-    oldest = entries[last].next;
-  } else {
-    entries[last].next = first_free;
-    first_free = id;
-  }
-}
-
-DriverQueue::Impl::HandedOut DriverQueue::Impl::hand_out(const Answer& answer) {
-  const std::uint16_t id = in_order ? oldest : answer.id;
-  const Entry& entry = entries[id];
-  const bool named = id == answer.id;
-  const HandedOut handed{{entry.token, named ? answer.written : entry.writable_bytes},
-                         entry.descriptors};
-  batch = named ? std::nullopt : std::optional(answer);
-  free_entries(id);
-  return handed;
+// 2^32 bytes in all are allowed, of which a used length can say all but one.
+std::uint32_t DriverQueue::Impl::total_bytes(std::span<const GuestBuffer> buffers) {
+  std::uint64_t bytes = 0;
+  for (const GuestBuffer& buffer : buffers) bytes += buffer.length;
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(bytes, std::numeric_limits<std::uint32_t>::max()));
 }
 
 DriverQueue::DriverQueue(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

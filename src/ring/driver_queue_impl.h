@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "ring/driver_queue.h"
@@ -62,17 +63,34 @@ struct DriverQueue::Impl {
   };
   struct HandedOut {
     Used used;
-    std::uint16_t descriptors = 0;
+    std::uint16_t descriptors;
   };
 
   // Takes the entries of a new buffer from the list of free ones; returns the first, its id.
-  std::uint16_t take_entries(const Pieces& pieces, std::uint16_t descriptors, std::uint64_t token);
+  std::uint16_t take_entries(const Pieces& pieces, std::uint16_t descriptors, std::uint64_t token) {
+    const std::uint16_t id = first_free;
+    first_free = entries[last_entry(id, descriptors)].next;
+    free_descriptors = static_cast<std::uint16_t>(free_descriptors - descriptors);
+    entries[id].descriptors = descriptors;
+    entries[id].token = token;
+    if (in_order) entries[id].writable_bytes = total_bytes(pieces.writable);
+    return id;
+  }
+
   [[nodiscard]] bool given_out(std::uint32_t id) const {
     return id < entries.size() && entries[id].descriptors != 0;
   }
+
   // The buffer that comes back for an answer: its own, or in order the oldest one. `batch` is then
   // set while there are more.
-  [[nodiscard]] HandedOut hand_out(const Answer& answer);
+  [[nodiscard]] HandedOut hand_out(Answer answer) {
+    const std::uint16_t id = in_order ? oldest : answer.id;
+    const bool named = id == answer.id;
+    if (in_order) batch = named ? std::nullopt : std::optional(answer);
+    const std::uint32_t written = named ? answer.written : entries[id].writable_bytes;
+    const std::uint16_t descriptors = free_entries(id);
+    return {{entries[id].token, written}, descriptors};
+  }
 
   const std::shared_ptr<const GuestMemory> memory;
   const bool event_index;
@@ -90,9 +108,28 @@ struct DriverQueue::Impl {
   std::uint64_t bogus_used = 0;
 
  private:
-  void free_entries(std::uint16_t id);
+  [[nodiscard]] static std::uint32_t total_bytes(std::span<const GuestBuffer> buffers);
+
   // The last of the `descriptors` entries that begin at `id`.
-  [[nodiscard]] std::uint16_t last_entry(std::uint16_t id, std::uint16_t descriptors) const;
+  [[nodiscard]] std::uint16_t last_entry(std::uint16_t id, std::uint16_t descriptors) const {
+    if (packed_) return id;
+    for (std::uint16_t i = 1; i < descriptors; ++i) id = entries[id].next;
+    return id;
+  }
+
+  // Returns how many descriptors became free.
+  std::uint16_t free_entries(std::uint16_t id) {
+    const std::uint16_t descriptors = std::exchange(entries[id].descriptors, std::uint16_t{0});
+    const std::uint16_t last = last_entry(id, descriptors);
+    free_descriptors = static_cast<std::uint16_t>(free_descriptors + descriptors);
+    if (in_order) {
+      oldest = entries[last].next;
+    } else {
+      entries[last].next = first_free;
+      first_free = id;
+    }
+    return descriptors;
+  }
 
   const bool packed_;
 };

@@ -36,22 +36,24 @@ DeviceQueue::PackedImpl::PackedImpl(std::shared_ptr<const GuestMemory> memory,
 
 QueuePosition DeviceQueue::PackedImpl::position() const {
   assert(next_used_ == published_used_);
-  return {.next_available = next_avail_.index,
-          .next_used = next_used_.index,
-          .available_wrap = next_avail_.wrap,
-          .used_wrap = next_used_.wrap};
+  return {.next_available = next_avail_.index(),
+          .next_used = next_used_.index(),
+          .available_wrap = next_avail_.wrap(),
+          .used_wrap = next_used_.wrap()};
 }
 
-std::optional<DeviceQueue::Impl::Taken> DeviceQueue::PackedImpl::take_next(
-    std::span<GuestBuffer> buffers) {
+DeviceQueue::Impl::Take DeviceQueue::PackedImpl::take_next(Taken& taken) {
   const auto room = static_cast<std::uint16_t>(layout_.size() - unreturned_);
-  if (room == 0) return std::nullopt;
-  const auto list = walk_list(memory(), layout_, indirect_, next_avail_, room, buffers);
-  if (!list) return std::nullopt;
-  const RingEntry entry{.id = list->id, .entries = list->entries, .place = next_avail_.word()};
-  next_avail_.advance(entry.entries, layout_.size());
-  unreturned_ = static_cast<std::uint16_t>(unreturned_ + entry.entries);
-  return Taken{.entry = entry, .chain = list->chain, .error = list->error};
+  if (room == 0) return Take::kNothing;
+  const PackedList list =
+      walk_list(memory(), layout_, indirect_, next_avail_, room, taken.buffers, taken.chain);
+  if (list.entries == 0) return Take::kNothing;
+  taken.entry = {.id = list.id, .entries = list.entries, .place = next_avail_.word()};
+  next_avail_.advance(list.entries, layout_.size());
+  unreturned_ = static_cast<std::uint16_t>(unreturned_ + list.entries);
+  if (!list.error) return Take::kChain;
+  taken.error = *list.error;
+  return Take::kMalformed;
 }
 
 void DeviceQueue::PackedImpl::untake(const RingEntry& entry) {
@@ -62,13 +64,13 @@ void DeviceQueue::PackedImpl::untake(const RingEntry& entry) {
 // The driver reads used descriptors one behind the other, so the flags of the first are enough to
 // hide those behind it until publish().
 void DeviceQueue::PackedImpl::put_used(const RingEntry& entry, std::uint32_t written) {
-  layout_.store_used(next_used_.index, entry.id, written);
-  const auto flags = static_cast<std::uint16_t>(used_bits(next_used_.wrap) |
+  layout_.store_used(next_used_.index(), entry.id, written);
+  const auto flags = static_cast<std::uint16_t>(used_bits(next_used_.wrap()) |
                                                 (written != 0 ? kDescriptorWrite : 0));
   if (next_used_ == published_used_) {
     first_flags_ = flags;
   } else {
-    layout_.flags(next_used_.index).store(flags, std::memory_order_release);
+    layout_.flags(next_used_.index()).store(flags, std::memory_order_release);
   }
   next_used_.advance(entry.entries, layout_.size());
 }
@@ -81,7 +83,7 @@ bool DeviceQueue::PackedImpl::publish() {
   if (before == next_used_) return false;
   unreturned_ =
       static_cast<std::uint16_t>(unreturned_ - packed_distance(before, next_used_, layout_.size()));
-  layout_.flags(before.index).store(first_flags_, std::memory_order_seq_cst);
+  layout_.flags(before.index()).store(first_flags_, std::memory_order_seq_cst);
   return wants_packed_event(layout_.driver_event().load(std::memory_order_seq_cst), event_index_,
                             before, next_used_, layout_.size());
 }
@@ -92,8 +94,8 @@ bool DeviceQueue::PackedImpl::enable_kicks() {
       event_index_ ? event_word(kEventSpecific, next_avail_) : event_word(kEventEnable);
   layout_.device_event().store(event, std::memory_order_seq_cst);
   kicks_enabled_ = true;
-  const std::uint16_t flags = layout_.flags(next_avail_.index).load(std::memory_order_seq_cst);
-  return unreturned_ != layout_.size() && is_available(flags, next_avail_.wrap);
+  const std::uint16_t flags = layout_.flags(next_avail_.index()).load(std::memory_order_seq_cst);
+  return unreturned_ != layout_.size() && is_available(flags, next_avail_.wrap());
 }
 
 void DeviceQueue::PackedImpl::disable_kicks() {

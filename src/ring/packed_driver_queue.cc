@@ -16,7 +16,7 @@ std::uint16_t write_flag(const Pieces& pieces, std::size_t index) {
 std::uint16_t flags_of(const Pieces& pieces, std::size_t index, PackedPlace place) {
   return static_cast<std::uint16_t>(write_flag(pieces, index) |
                                     (pieces.is_last(index) ? 0 : kDescriptorNext) |
-                                    available_bits(place.wrap));
+                                    available_bits(place.wrap()));
 }
 
 }  // namespace
@@ -52,9 +52,9 @@ void DriverQueue::PackedImpl::add(const Pieces& pieces, std::uint64_t token) {
   const std::uint16_t id = take_entries(pieces, static_cast<std::uint16_t>(count), token);
   const PackedPlace first = next_avail_;
   for (std::size_t i = 0; i < count; ++i) {
-    layout_.store_descriptor(next_avail_.index, {pieces[i].address, pieces[i].length, id, 0});
+    layout_.store_descriptor(next_avail_.index(), {pieces[i].address, pieces[i].length, id, 0});
     if (i != 0) {
-      layout_.flags(next_avail_.index)
+      layout_.flags(next_avail_.index())
           .store(flags_of(pieces, i, next_avail_), std::memory_order_release);
     }
     next_avail_.advance(1, layout_.size());
@@ -75,17 +75,17 @@ void DriverQueue::PackedImpl::add_indirect(const Pieces& pieces, std::uint64_t t
   const std::uint16_t id = take_entries(pieces, 1, token);
   const PackedPlace first = next_avail_;
   const auto bytes = static_cast<std::uint32_t>(count * sizeof(PackedDescriptor));
-  layout_.store_descriptor(first.index, {table_address, bytes, id, 0});
+  layout_.store_descriptor(first.index(), {table_address, bytes, id, 0});
   next_avail_.advance(1, layout_.size());
   make_available(first,
-                 static_cast<std::uint16_t>(kDescriptorIndirect | available_bits(first.wrap)));
+                 static_cast<std::uint16_t>(kDescriptorIndirect | available_bits(first.wrap())));
 }
 
 void DriverQueue::PackedImpl::make_available(PackedPlace first, std::uint16_t flags) {
   if (first == published_avail_) {
     first_flags_ = flags;
   } else {
-    layout_.flags(first.index).store(flags, std::memory_order_release);
+    layout_.flags(first.index()).store(flags, std::memory_order_release);
   }
 }
 
@@ -93,7 +93,7 @@ void DriverQueue::PackedImpl::make_available(PackedPlace first, std::uint16_t fl
 bool DriverQueue::PackedImpl::publish() {
   const PackedPlace before = std::exchange(published_avail_, next_avail_);
   if (before == next_avail_) return false;
-  layout_.flags(before.index).store(first_flags_, std::memory_order_seq_cst);
+  layout_.flags(before.index()).store(first_flags_, std::memory_order_seq_cst);
   return wants_packed_event(layout_.device_event().load(std::memory_order_seq_cst), event_index,
                             before, next_avail_, layout_.size());
 }
@@ -104,9 +104,9 @@ std::optional<DriverQueue::Used> DriverQueue::PackedImpl::take_used() {
   for (std::uint16_t turn = 0; turn < layout_.size(); ++turn) {
     std::optional<Answer> answer = batch;
     if (!answer) {
-      const std::uint16_t flags = layout_.flags(next_used_.index).load(std::memory_order_acquire);
-      if (!is_used(flags, next_used_.wrap)) return std::nullopt;
-      const PackedDescriptor used = layout_.load_descriptor(next_used_.index, flags);
+      const std::uint16_t flags = layout_.flags(next_used_.index()).load(std::memory_order_acquire);
+      if (!is_used(flags, next_used_.wrap())) return std::nullopt;
+      const PackedDescriptor used = layout_.load_descriptor(next_used_.index(), flags);
       // Without the flag nothing was written and the length has no meaning (2.8.4).
       if (given_out(used.id)) {
         answer = {used.id, (flags & kDescriptorWrite) != 0 ? used.length : 0};
@@ -129,8 +129,8 @@ bool DriverQueue::PackedImpl::enable_interrupts() {
       event_index ? event_word(kEventSpecific, next_used_) : event_word(kEventEnable);
   layout_.driver_event().store(event, std::memory_order_seq_cst);
   interrupts_enabled = true;
-  const std::uint16_t flags = layout_.flags(next_used_.index).load(std::memory_order_seq_cst);
-  return batch.has_value() || is_used(flags, next_used_.wrap);
+  const std::uint16_t flags = layout_.flags(next_used_.index()).load(std::memory_order_seq_cst);
+  return batch.has_value() || is_used(flags, next_used_.wrap());
 }
 
 void DriverQueue::PackedImpl::disable_interrupts() {

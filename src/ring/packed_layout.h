@@ -33,30 +33,43 @@ inline constexpr std::uint64_t kPackedEventBytes = 4;
 // A place in the ring with the wrap counter that belongs to it. A side steps over the end of the
 // ring to its beginning and turns its counter over; so a place comes again after two rounds, and
 // two places that are at most a round apart are told apart.
-struct PackedPlace {
-  std::uint16_t index = 0;
-  bool wrap = true;
+class PackedPlace {
+ public:
+  constexpr PackedPlace() = default;  // where a ring begins
+  constexpr PackedPlace(std::uint16_t index, bool wrap)
+      : word_(static_cast<std::uint16_t>(index | (wrap ? kWrapBit : 0))) {}
+
+  // As event structures have it: the index in 15 bits, the counter above.
+  [[nodiscard]] static constexpr PackedPlace of_word(std::uint16_t word) {
+    PackedPlace place;
+    place.word_ = word;
+    return place;
+  }
+  [[nodiscard]] constexpr std::uint16_t word() const { return word_; }
+
+  [[nodiscard]] constexpr std::uint16_t index() const {
+    return static_cast<std::uint16_t>(word_ & ~kWrapBit);
+  }
+  [[nodiscard]] constexpr bool wrap() const { return (word_ & kWrapBit) != 0; }
 
   constexpr void advance(std::uint16_t entries, std::uint16_t size) {
-    const std::uint32_t next = std::uint32_t{index} + entries;
+    const std::uint32_t next = std::uint32_t{index()} + entries;
     const bool over = next >= size;
-    index = static_cast<std::uint16_t>(over ? next - size : next);
-    wrap = wrap != over;
-  }
-  // As event structures have it: the index in 15 bits, the counter above. Back again below.
-  [[nodiscard]] constexpr std::uint16_t word() const {
-    return static_cast<std::uint16_t>(index | (wrap ? 1 << 15 : 0));
-  }
-  [[nodiscard]] static constexpr PackedPlace of_word(std::uint16_t word) {
-    return {static_cast<std::uint16_t>(word & 0x7FFF), (word >> 15) != 0};
+    *this = {static_cast<std::uint16_t>(over ? next - size : next), wrap() != over};
   }
   friend constexpr bool operator==(const PackedPlace&, const PackedPlace&) = default;
+
+ private:
+  static constexpr std::uint16_t kWrapBit = 1 << 15;
+
+  // One word: it is written and read as a whole all the time.
+  std::uint16_t word_ = kWrapBit;
 };
 
 // How many entries lie between two places, going forward: less than two rounds.
 constexpr std::uint32_t packed_distance(PackedPlace from, PackedPlace to, std::uint16_t size) {
-  const std::uint32_t begin = from.index + (from.wrap ? 0u : size);
-  const std::uint32_t end = to.index + (to.wrap ? 0u : size);
+  const std::uint32_t begin = from.index() + (from.wrap() ? 0u : size);
+  const std::uint32_t end = to.index() + (to.wrap() ? 0u : size);
   return end >= begin ? end - begin : end + 2u * size - begin;
 }
 
@@ -79,7 +92,8 @@ inline constexpr std::uint16_t kEventEnable = 0;
 inline constexpr std::uint16_t kEventDisable = 1;
 inline constexpr std::uint16_t kEventSpecific = 2;
 
-constexpr std::uint32_t event_word(std::uint16_t flags, PackedPlace place = {0, false}) {
+constexpr std::uint32_t event_word(std::uint16_t flags,
+                                   PackedPlace place = PackedPlace::of_word(0)) {
   return std::uint32_t{place.word()} | std::uint32_t{flags} << 16;
 }
 
@@ -91,7 +105,7 @@ constexpr bool wants_packed_event(std::uint32_t event, bool event_index, PackedP
   if (flags == kEventDisable) return false;
   if (flags != kEventSpecific || !event_index) return true;
   const PackedPlace awaited = PackedPlace::of_word(static_cast<std::uint16_t>(event));
-  return awaited.index >= size ||
+  return awaited.index() >= size ||
          packed_distance(before, awaited, size) < packed_distance(before, now, size);
 }
 

@@ -9,10 +9,10 @@ namespace {
 class ListWalk {
  public:
   ListWalk(const DeviceMemory& memory, const PackedLayout& layout, bool indirect_negotiated,
-           std::span<GuestBuffer> buffers, PackedList& list)
+           std::span<GuestBuffer> buffers, WalkedChain& chain)
       : memory_(memory),
         indirect_negotiated_(indirect_negotiated),
-        buffers_(memory, layout.size(), buffers, list.chain) {}
+        buffers_(memory, buffers.first(layout.size()), chain) {}
 
   // `alone`: neither behind another descriptor nor in front of one.
   std::optional<Errc> take(const PackedDescriptor& descriptor, bool alone) {
@@ -53,18 +53,18 @@ class ListWalk {
 }  // namespace
 
 // A list that is malformed is followed to its end: the id that returns it stands there.
-std::optional<PackedList> walk_list(const DeviceMemory& memory, const PackedLayout& layout,
-                                    bool indirect_negotiated, PackedPlace place, std::uint16_t room,
-                                    std::span<GuestBuffer> buffers) {
+PackedList walk_list(const DeviceMemory& memory, const PackedLayout& layout,
+                     bool indirect_negotiated, PackedPlace place, std::uint16_t room,
+                     std::span<GuestBuffer> buffers, WalkedChain& chain) {
   assert(room != 0 && room <= layout.size() && buffers.size() >= layout.size());
-  std::uint16_t flags = layout.flags(place.index).load(std::memory_order_acquire);
-  if (!is_available(flags, place.wrap)) return std::nullopt;
-
   PackedList list;
-  ListWalk walk(memory, layout, indirect_negotiated, buffers, list);
+  std::uint16_t flags = layout.flags(place.index()).load(std::memory_order_acquire);
+  if (!is_available(flags, place.wrap())) return list;
+
+  ListWalk walk(memory, layout, indirect_negotiated, buffers, chain);
   std::optional<Errc> cut;
   while (true) {
-    const PackedDescriptor descriptor = layout.load_descriptor(place.index, flags);
+    const PackedDescriptor descriptor = layout.load_descriptor(place.index(), flags);
     const bool last = (flags & kDescriptorNext) == 0;
     if (!list.error) list.error = walk.take(descriptor, last && list.entries == 0);
     list.id = descriptor.id;
@@ -75,8 +75,8 @@ std::optional<PackedList> walk_list(const DeviceMemory& memory, const PackedLayo
       break;
     }
     place.advance(1, layout.size());
-    flags = layout.flags(place.index).load(std::memory_order_acquire);
-    if (!is_available(flags, place.wrap)) {
+    flags = layout.flags(place.index()).load(std::memory_order_acquire);
+    if (!is_available(flags, place.wrap())) {
       cut = Errc::kDescriptorIndexOutOfRange;
       break;
     }

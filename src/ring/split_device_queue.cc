@@ -35,22 +35,25 @@ QueuePosition DeviceQueue::SplitImpl::position() const {
 }
 
 // Reads avail.idx only when all that was seen is taken: the driver's cache line stays with it.
-std::optional<DeviceQueue::Impl::Taken> DeviceQueue::SplitImpl::take_next(
-    std::span<GuestBuffer> buffers) {
+DeviceQueue::Impl::Take DeviceQueue::SplitImpl::take_next(Taken& taken) {
   if (next_avail_ == seen_avail_) {
     seen_avail_ = layout_.avail_index().load(std::memory_order_acquire);
-    if (next_avail_ == seen_avail_) return std::nullopt;
+    if (next_avail_ == seen_avail_) return Take::kNothing;
     if (static_cast<std::uint16_t>(seen_avail_ - next_avail_) > layout_.size()) {
-      return Taken{.error = Errc::kAvailIndexOutOfRange, .breaks_queue = true};
+      taken.error = Errc::kAvailIndexOutOfRange;
+      return Take::kBroken;
     }
   }
   const std::uint16_t head = layout_.avail_head(next_avail_).load();
   if (head >= layout_.size()) {
-    return Taken{.error = Errc::kDescriptorIndexOutOfRange, .breaks_queue = true};
+    taken.error = Errc::kDescriptorIndexOutOfRange;
+    return Take::kBroken;
   }
-  Taken taken{.entry = {.id = head, .place = next_avail_++}};
-  taken.error = walk_chain(memory(), layout_, indirect_, head, buffers, taken.chain);
-  return taken;
+  taken.entry = {.id = head, .place = next_avail_++};
+  const auto error = walk_chain(memory(), layout_, indirect_, head, taken.buffers, taken.chain);
+  if (!error) return Take::kChain;
+  taken.error = *error;
+  return Take::kMalformed;
 }
 
 void DeviceQueue::SplitImpl::untake(const RingEntry& entry) { next_avail_ = entry.place; }

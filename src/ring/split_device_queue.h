@@ -5,8 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <span>
 
 #include "ring/device_queue_impl.h"
 #include "ring/split_layout.h"
@@ -30,7 +28,7 @@ struct DeviceQueue::SplitImpl final : DeviceQueue::Impl {
   [[nodiscard]] QueuePosition position() const override;
 
  protected:
-  [[nodiscard]] std::optional<Taken> take_next(std::span<GuestBuffer> buffers) override;
+  [[nodiscard]] Take take_next(Taken& taken) override;
   void untake(const RingEntry& entry) override;
   void put_used(const RingEntry& entry, std::uint32_t written) override;
 
