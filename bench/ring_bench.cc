@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What does it cost to pass one buffer through a split ring and back?
+// What does it cost to pass one buffer through a ring and back, split or packed?
 //
 // SameThread: the rings alone, without any notification. TwoThreads: with a kick and an interrupt
 // that wake a sleeping thread through an eventfd, which is what a guest waits for.
@@ -29,9 +29,10 @@ constexpr std::uint32_t kPieceBytes = 64;
 
 class Rings {
  public:
-  // Arguments: pieces of a chain, whether it is indirect, whether the event index is on.
+  // Arguments: pieces of a chain, whether it is indirect, whether the event index is on, whether
+  // the ring is packed.
   explicit Rings(const benchmark::State& state) : indirect_(state.range(1) != 0) {
-    QueueConfig config = lay_out_ring(kQueueSize, 0).config;
+    QueueConfig config = lay_out_ring(kQueueSize, 0, state.range(3) != 0).config;
     config.indirect = indirect_;
     config.event_index = state.range(2) != 0;
     driver_ = DriverQueue::create(memory_, config).value();
@@ -126,9 +127,12 @@ void TwoThreads(benchmark::State& state) {
       benchmark::Counter(static_cast<double>(kicks), benchmark::Counter::kAvgIterations);
 }
 
-const std::vector<std::string> kNames{"pieces", "indirect", "event_index"};
-BENCHMARK(SameThread)->ArgNames(kNames)->ArgsProduct({{1, 2, 16}, {0, 1}, {0, 1}});
-BENCHMARK(TwoThreads)->ArgNames(kNames)->ArgsProduct({{1, 2, 16}, {0, 1}, {0, 1}})->UseRealTime();
+const std::vector<std::string> kNames{"pieces", "indirect", "event_index", "packed"};
+BENCHMARK(SameThread)->ArgNames(kNames)->ArgsProduct({{1, 2, 16}, {0, 1}, {0, 1}, {0, 1}});
+BENCHMARK(TwoThreads)
+    ->ArgNames(kNames)
+    ->ArgsProduct({{1, 2, 16}, {0, 1}, {0, 1}, {0, 1}})
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace vballoon

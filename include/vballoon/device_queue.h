@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Device side of a split virtqueue (virtio 1.3, section 2.7).                     room: ring
+// Device side of a virtqueue, split or packed (virtio 1.3, sections 2.7 and 2.8).   room: ring
 //
 // Everything behind GuestMemory is written by an untrusted driver and may change between two
 // reads; each field is copied out once. One thread drives a queue. BalloonDevice has its queues
@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 
+#include "vballoon/address_translator.h"
 #include "vballoon/export.h"
 #include "vballoon/guest_buffer.h"
 #include "vballoon/guest_memory.h"
@@ -22,14 +23,30 @@ namespace vballoon {
 
 inline constexpr std::uint16_t kMaxQueueSize = 32768;
 
-// Where the driver put a queue.
+// Where the driver put a queue. The three addresses have the names of a split ring's parts. For a
+// packed ring they stand for what a driver writes to the same registers of a transport (QueueDesc,
+// QueueDriver, QueueDevice): the descriptor ring in the Descriptor Area, the driver's event
+// suppression in the Driver Area, the device's in the Device Area.
 struct QueueConfig {
-  std::uint16_t size = 0;              // entries; a power of two, at most kMaxQueueSize
+  std::uint16_t size = 0;              // entries, at most kMaxQueueSize; split: a power of two
   std::uint64_t descriptor_table = 0;  // guest-physical, aligned to 16
-  std::uint64_t available_ring = 0;    // aligned to 2
+  std::uint64_t available_ring = 0;    // aligned to 2; packed: to 4
   std::uint64_t used_ring = 0;         // aligned to 4
   bool event_index = false;            // VIRTIO_F_EVENT_IDX was negotiated
   bool indirect = false;               // VIRTIO_F_INDIRECT_DESC was negotiated
+  bool packed = false;                 // VIRTIO_F_RING_PACKED was negotiated
+  bool in_order = false;               // VIRTIO_F_IN_ORDER was negotiated
+};
+
+// How far a device has come on a queue: all that it knows beside what lies in guest memory. As it
+// stands here, a ring that has not been used yet.
+struct QueuePosition {
+  std::uint16_t next_available = 0;  // split: the index of an entry; packed: a place in the ring
+  std::uint16_t next_used = 0;
+  bool available_wrap = true;  // packed: the wrap counters at these places; split: not looked at
+  bool used_wrap = true;
+
+  friend constexpr bool operator==(const QueuePosition&, const QueuePosition&) = default;
 };
 
 class DeviceQueue;
@@ -43,8 +60,8 @@ class VBALLOON_EXPORT DescriptorChain {
   DescriptorChain& operator=(DescriptorChain&& other) noexcept;
   ~DescriptorChain();
 
-  // The device-readable and the device-writable buffers, in order. Valid until the chain is
-  // returned.
+  // The device-readable and the device-writable buffers, in order, guest-physical. Valid until the
+  // chain is returned.
   [[nodiscard]] std::span<const GuestBuffer> readable() const;
   [[nodiscard]] std::span<const GuestBuffer> writable() const;
   [[nodiscard]] std::uint64_t readable_bytes() const;
@@ -56,6 +73,11 @@ class VBALLOON_EXPORT DescriptorChain {
   // Returns the chain to the driver. `written` is the number of bytes written to its writable
   // buffers. The driver sees it after DeviceQueue::publish().
   void complete(std::uint32_t written = 0);
+
+  // Puts the chain back as if it had never been taken: pop() gives it again, here or where the
+  // queue goes on. False, with the chain still held, unless it is the one taken last: release in
+  // the opposite order, and complete those in front of a chain that was returned.
+  [[nodiscard]] bool release();
 
  private:
   friend class DeviceQueue;
@@ -72,11 +94,14 @@ class VBALLOON_EXPORT DeviceQueue {
   DeviceQueue& operator=(const DeviceQueue&) = delete;
   ~DeviceQueue();  // every chain must have been returned or the queue reset
 
-  // Takes the rings into use. Fails with kBadQueueConfig when the size is not a power of two in
-  // [1, kMaxQueueSize], an address is not aligned, or a ring is not inside one region of memory;
-  // the queue is then not ready.
+  // Takes the rings into use, from `position` on. With a translator all addresses that the driver
+  // gives, those in `config` too, go through it. Fails with kBadQueueConfig when the size is 0, too
+  // large or, for a split ring, no power of two, an address is not aligned, a part is not inside
+  // one region of memory (and one piece of the translation), or no ring can be at the position; the
+  // queue is then not ready.
   [[nodiscard]] Result<void> start(std::shared_ptr<const GuestMemory> memory,
-                                   const QueueConfig& config);
+                                   const QueueConfig& config, const QueuePosition& position = {},
+                                   AddressTranslator translator = {});
 
   // Forgets rings and chains. Chains that are still held lose their meaning.
   void reset();
@@ -84,16 +109,25 @@ class VBALLOON_EXPORT DeviceQueue {
   // Started, and not broken by the driver.
   [[nodiscard]] bool ready() const;
 
+  // From where another start() on the same rings would go on. Requires ready(), that no chain is
+  // held and that all returned ones are published.
+  [[nodiscard]] QueuePosition position() const;
+
   // Takes the next available chain, or nullopt when there is none, or when the chains that are
   // held fill the pool: as many chains, or buffers in all, as the queue has entries. Room comes
   // back when the chains taken last are returned, or all. With none held a chain always fits.
   // Fails with the reason when the chain is malformed; it has then been returned to the driver
-  // with length 0 and the next pop() goes on behind it. Fails with kAvailIndexOutOfRange or, for
-  // a head outside the table, kDescriptorIndexOutOfRange when nothing can be returned: the queue
-  // is then broken (not ready) until reset. Fails with kQueueNotReady when not ready().
+  // with length 0 and the next pop() goes on behind it. A chain that a translator cuts into more
+  // pieces than the queue has entries counts as malformed. Fails with kAvailIndexOutOfRange or,
+  // for a head outside the table, kDescriptorIndexOutOfRange when nothing can be returned: the
+  // queue is then broken (not ready) until reset, which a packed one never is. Fails with
+  // kQueueNotReady when not ready().
   [[nodiscard]] Result<std::optional<DescriptorChain>> pop();
 
-  // Makes the returned chains visible to the driver. True when the driver wants an interrupt.
+  // Makes the returned chains visible to the driver. True when the driver wants an interrupt. With
+  // IN_ORDER a chain waits for those taken before it, whatever the order of completion. Each has a
+  // used entry of its own then too: the standard allows one for a batch, but would have the
+  // driver take all others of the batch for written in full.
   [[nodiscard]] bool publish();
 
   // Asks the driver for a kick when the next chain is available. True when chains came in the
@@ -105,6 +139,8 @@ class VBALLOON_EXPORT DeviceQueue {
  private:
   friend class DescriptorChain;
   struct Impl;
+  struct SplitImpl;
+  struct PackedImpl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -237,6 +237,8 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
     }
     negotiated.event_index = impl_->registers.has(Feature::kEventIdx);
     negotiated.indirect = impl_->registers.has(Feature::kIndirectDesc);
+    negotiated.packed = impl_->registers.has(Feature::kRingPacked);
+    negotiated.in_order = impl_->registers.has(Feature::kInOrder);
   }
   Impl::Queue& queue = impl_->queues[index];
   queue.row = row;

@@ -2,20 +2,18 @@
 #include "ring/chain_walk.h"
 
 #include <cassert>
-#include <limits>
 
 namespace vballoon {
 namespace {
 
 class ChainWalk {
  public:
-  ChainWalk(const GuestMemory& memory, const SplitLayout& layout, bool indirect_negotiated,
+  ChainWalk(const DeviceMemory& memory, const SplitLayout& layout, bool indirect_negotiated,
             std::span<GuestBuffer> buffers, WalkedChain& chain)
       : memory_(memory),
         layout_(layout),
         indirect_negotiated_(indirect_negotiated),
-        buffers_(buffers),
-        chain_(chain) {}
+        buffers_(memory, buffers.first(layout.size()), chain) {}
 
   std::optional<Errc> walk_table(std::uint16_t head) {
     std::uint16_t index = head;
@@ -34,14 +32,9 @@ class ChainWalk {
   // The flag WRITE has no meaning in the descriptor that names a table (2.7.5.3.2).
   std::optional<Errc> walk_indirect(const Descriptor& table) {
     if (!indirect_negotiated_) return Errc::kIndirectNotNegotiated;
-    if (table.length == 0 || table.length % sizeof(Descriptor) != 0 ||
-        (table.flags & kDescriptorNext) != 0) {
-      return Errc::kBadIndirectTable;
-    }
-    if (table.address > std::numeric_limits<std::uint64_t>::max() - table.length) {
-      return Errc::kAddressOutOfRange;
-    }
-    const std::uint32_t entries = table.length / sizeof(Descriptor);
+    if ((table.flags & kDescriptorNext) != 0) return Errc::kBadIndirectTable;
+    const IndirectTable measured = measure_table(table.address, table.length);
+    if (measured.error) return measured.error;
     std::uint32_t index = 0;
     while (true) {
       Descriptor descriptor;
@@ -53,38 +46,24 @@ class ChainWalk {
       if (const auto error = take(descriptor)) return error;
       if ((descriptor.flags & kDescriptorNext) == 0) return std::nullopt;
       index = descriptor.next;
-      if (index >= entries) return Errc::kDescriptorIndexOutOfRange;
+      if (index >= measured.entries) return Errc::kDescriptorIndexOutOfRange;
     }
   }
 
   std::optional<Errc> take(const Descriptor& descriptor) {
-    const std::size_t count = chain_.readable + chain_.writable;
-    if (count == layout_.size()) return Errc::kDescriptorLoop;
-    bytes_ += descriptor.length;
-    if (bytes_ > kMaxChainBytes) return Errc::kChainTooLarge;
-    if ((descriptor.flags & kDescriptorWrite) != 0) {
-      ++chain_.writable;
-    } else if (chain_.writable != 0) {
-      return Errc::kReadableAfterWritable;
-    } else {
-      ++chain_.readable;
-      chain_.readable_bytes += descriptor.length;
-    }
-    buffers_[count] = {descriptor.address, descriptor.length};
-    return std::nullopt;
+    return buffers_.take({descriptor.address, descriptor.length},
+                         (descriptor.flags & kDescriptorWrite) != 0);
   }
 
-  const GuestMemory& memory_;
+  const DeviceMemory& memory_;
   const SplitLayout& layout_;
   const bool indirect_negotiated_;
-  const std::span<GuestBuffer> buffers_;
-  WalkedChain& chain_;
-  std::uint64_t bytes_ = 0;
+  ChainBuffers buffers_;
 };
 
 }  // namespace
 
-std::optional<Errc> walk_chain(const GuestMemory& memory, const SplitLayout& layout,
+std::optional<Errc> walk_chain(const DeviceMemory& memory, const SplitLayout& layout,
                                bool indirect_negotiated, std::uint16_t head,
                                std::span<GuestBuffer> buffers, WalkedChain& chain) {
   assert(head < layout.size() && buffers.size() >= layout.size());

@@ -58,13 +58,20 @@ Result<void> DescriptorChain::read(std::uint64_t offset, std::span<std::byte> ou
       return fail(Errc::kAddressOutOfRange);
     }
     const auto part = out.first(std::min<std::uint64_t>(out.size(), buffer.length - skip));
-    if (!slot_->queue->memory().read(buffer.address + skip, part)) {
+    if (!slot_->queue->guest_memory().read(buffer.address + skip, part)) {
       return fail(Errc::kAddressOutOfRange);
     }
     offset += part.size();
     out = out.subspan(part.size());
   }
   return {};
+}
+
+bool DescriptorChain::release() {
+  assert(slot_ != nullptr);
+  if (!slot_->queue->release(*slot_)) return false;
+  slot_ = nullptr;
+  return true;
 }
 
 void DescriptorChain::complete(std::uint32_t written) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Driver side of a split virtqueue (virtio 1.3, section 2.7), in guest memory.
+// Driver side of a virtqueue, split or packed (virtio 1.3, sections 2.7 and 2.8), in guest memory.
 //
 // The half that a guest has. It trusts the device no more than the device trusts it: used ids are
 // checked. One thread drives a queue.
@@ -19,13 +19,14 @@
 
 namespace vballoon {
 
-// Where the three rings of a queue of `size` entries lie when put one behind the other at `base`
+// Where the three parts of a queue of `size` entries lie when put one behind the other at `base`
 // (aligned to 4 KiB), and how many bytes they take.
 struct RingLayout {
   QueueConfig config;
   std::uint64_t bytes = 0;
 };
-[[nodiscard]] VBALLOON_EXPORT RingLayout lay_out_ring(std::uint16_t size, std::uint64_t base);
+[[nodiscard]] VBALLOON_EXPORT RingLayout lay_out_ring(std::uint16_t size, std::uint64_t base,
+                                                      bool packed = false);
 
 class VBALLOON_EXPORT DriverQueue {
  public:
@@ -58,7 +59,8 @@ class VBALLOON_EXPORT DriverQueue {
   [[nodiscard]] bool publish();
 
   // Takes back the next used buffer, if any. A used id that was never given out is dropped and
-  // counted.
+  // counted. With IN_ORDER one used entry may stand for a batch: the buffers in front of the one it
+  // names come back as written in full.
   [[nodiscard]] std::optional<Used> take_used();
 
   // Asks for an interrupt at the next used buffer. True when buffers were used in the meantime.
@@ -71,6 +73,8 @@ class VBALLOON_EXPORT DriverQueue {
 
  private:
   struct Impl;
+  struct SplitImpl;
+  struct PackedImpl;
   explicit DriverQueue(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

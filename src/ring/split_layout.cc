@@ -1,27 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "ring/split_layout.h"
 
+#include <bit>
+
 namespace vballoon {
-namespace {
-
-std::byte* locate_part(const GuestMemory& memory, std::uint64_t address, std::uint64_t bytes,
-                       std::uint64_t alignment) {
-  // Regions begin on page bounds, so what is aligned in the guest is aligned here.
-  return address % alignment == 0 ? memory.host(address, bytes) : nullptr;
-}
-
-}  // namespace
-
-std::optional<SplitLayout> SplitLayout::locate(const GuestMemory& memory,
+std::optional<SplitLayout> SplitLayout::locate(const DeviceMemory& memory,
                                                const QueueConfig& config) {
   if (!std::has_single_bit(config.size) || config.size > kMaxQueueSize) return std::nullopt;
   SplitLayout layout;
   layout.size_ = config.size;
-  layout.descriptors_ = locate_part(memory, config.descriptor_table,
-                                    descriptor_table_bytes(config.size), alignof(Descriptor) * 2);
+  layout.descriptors_ =
+      memory.locate(config.descriptor_table, descriptor_table_bytes(config.size), 16, false);
   layout.available_ =
-      locate_part(memory, config.available_ring, available_ring_bytes(config.size), 2);
-  layout.used_ = locate_part(memory, config.used_ring, used_ring_bytes(config.size), 4);
+      memory.locate(config.available_ring, available_ring_bytes(config.size), 2, false);
+  layout.used_ = memory.locate(config.used_ring, used_ring_bytes(config.size), 4, true);
   if (layout.descriptors_ == nullptr || layout.available_ == nullptr || layout.used_ == nullptr) {
     return std::nullopt;
   }

@@ -1,24 +1,17 @@
 // SPDX-License-Identifier: MIT
 // What a split virtqueue looks like in guest memory (virtio 1.3, section 2.7), for both sides.
-//
-// Each field is read and written by one atomic access: the other side may write it at any moment,
-// and what was read must not be fetched a second time behind our back.
 #ifndef VBALLOON_SRC_RING_SPLIT_LAYOUT_H_
 #define VBALLOON_SRC_RING_SPLIT_LAYOUT_H_
 
-#include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 
+#include "ring/device_memory.h"
+#include "ring/ring_field.h"
 #include "vballoon/device_queue.h"
-#include "vballoon/guest_memory.h"
 
 namespace vballoon {
-
-// Ring fields are little-endian; a big-endian host would need a swap in GuestField.
-static_assert(std::endian::native == std::endian::little);
 
 struct Descriptor {
   std::uint64_t address = 0;
@@ -28,14 +21,8 @@ struct Descriptor {
 };
 static_assert(sizeof(Descriptor) == 16);
 
-inline constexpr std::uint16_t kDescriptorNext = 1;
-inline constexpr std::uint16_t kDescriptorWrite = 2;
-inline constexpr std::uint16_t kDescriptorIndirect = 4;
-
 inline constexpr std::uint16_t kAvailNoInterrupt = 1;
 inline constexpr std::uint16_t kUsedNoNotify = 1;
-
-inline constexpr std::uint64_t kMaxChainBytes = std::uint64_t{1} << 32;
 
 struct UsedElement {
   std::uint32_t id = 0;
@@ -60,30 +47,13 @@ constexpr bool passes_event(std::uint16_t event, std::uint16_t now, std::uint16_
   return static_cast<std::uint16_t>(now - event - 1) < static_cast<std::uint16_t>(now - before);
 }
 
-// One field in guest memory.
-template <typename T>
-class GuestField {
- public:
-  explicit GuestField(std::byte* at) : value_(*reinterpret_cast<T*>(at)) {}
-
-  [[nodiscard]] T load(std::memory_order order = std::memory_order_relaxed) const {
-    return value_.load(order);
-  }
-  void store(T value, std::memory_order order = std::memory_order_relaxed) const {
-    value_.store(value, order);
-  }
-
- private:
-  std::atomic_ref<T> value_;
-};
-
 // The three parts of a queue, in this process. Indices wrap by themselves.
 class SplitLayout {
  public:
   using Field = GuestField<std::uint16_t>;
 
   // Nothing when the size, an alignment or a place is not allowed. The memory must outlive it.
-  [[nodiscard]] static std::optional<SplitLayout> locate(const GuestMemory& memory,
+  [[nodiscard]] static std::optional<SplitLayout> locate(const DeviceMemory& memory,
                                                          const QueueConfig& config);
 
   [[nodiscard]] std::uint16_t size() const { return size_; }

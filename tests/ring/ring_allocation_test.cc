@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <ostream>
 #include <stdexcept>
 #include <vector>
 
@@ -15,10 +16,19 @@
 namespace vballoon {
 namespace {
 
-class RingAllocationTest : public ::testing::Test {
+struct Ring {
+  const char* name;
+  bool packed;
+  bool in_order;
+
+  friend std::ostream& operator<<(std::ostream& out, const Ring& ring) { return out << ring.name; }
+};
+
+class RingAllocationTest : public ::testing::TestWithParam<Ring> {
  protected:
   RingAllocationTest() {
     config_.indirect = true;
+    config_.in_order = GetParam().in_order;
     driver_ = DriverQueue::create(memory_, config_).value();
     if (!device_.start(memory_, config_)) throw std::runtime_error("queue does not start");
   }
@@ -52,13 +62,19 @@ class RingAllocationTest : public ::testing::Test {
 
   std::shared_ptr<const GuestMemory> memory_ =
       GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 16}}).value();
-  QueueConfig config_ = lay_out_ring(kSize, 0).config;
+  QueueConfig config_ = lay_out_ring(kSize, 0, GetParam().packed).config;
   std::unique_ptr<DriverQueue> driver_;
   DeviceQueue device_;
   bool good_ = true;
 };
 
-TEST_F(RingAllocationTest, CounterSeesAllocations) {
+INSTANTIATE_TEST_SUITE_P(Rings, RingAllocationTest,
+                         ::testing::Values(Ring{"Split", false, false}, Ring{"Packed", true, false},
+                                           Ring{"SplitInOrder", false, true},
+                                           Ring{"PackedInOrder", true, true}),
+                         [](const auto& suite) { return suite.param.name; });
+
+TEST_P(RingAllocationTest, CounterSeesAllocations) {
   const testing::AllocationCounter allocations;
 
   const auto number = std::make_unique<int>(1);
@@ -66,7 +82,7 @@ TEST_F(RingAllocationTest, CounterSeesAllocations) {
   EXPECT_EQ(allocations.count(), 1u);
 }
 
-TEST_F(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
+TEST_P(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
   const testing::AllocationCounter allocations;
 
   turn(100);
@@ -75,7 +91,7 @@ TEST_F(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
   EXPECT_TRUE(good_);
 }
 
-TEST_F(RingAllocationTest, MalformedChainsAllocateNothing) {
+TEST_P(RingAllocationTest, MalformedChainsAllocateNothing) {
   const testing::AllocationCounter allocations;
 
   turn_malformed(100);

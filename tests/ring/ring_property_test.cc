@@ -33,15 +33,15 @@ struct Done {
 // The rings under test and, beside them, plain queues that say what must happen.
 class RingAndModel {
  public:
-  RingAndModel(std::uint16_t size, bool event_index) : size_(size) {
-    config_.event_index = event_index;
+  explicit RingAndModel(const QueueConfig& config) : size_(config.size), config_(config) {
     config_.indirect = true;
     driver_ = DriverQueue::create(memory_, config_).value();
     RC_ASSERT(device_.start(memory_, config_).has_value());
   }
 
   void step() {
-    switch (*rc::gen::weightedElement<int>({{4, 0}, {2, 1}, {4, 2}, {4, 3}, {2, 4}, {3, 5}})) {
+    switch (*rc::gen::weightedElement<int>(
+        {{4, 0}, {2, 1}, {4, 2}, {4, 3}, {2, 4}, {3, 5}, {2, 6}, {1, 7}})) {
       case 0:
         return add();
       case 1:
@@ -54,6 +54,10 @@ class RingAndModel {
         return publish_used();
       case 5:
         return take_used();
+      case 6:
+        return release();
+      case 7:
+        return move_to_another_queue();
     }
   }
 
@@ -120,21 +124,50 @@ class RingAndModel {
     const Sent& sent = published_.front();
     RC_ASSERT(std::vector(readable.begin(), readable.end()) == sent.readable);
     RC_ASSERT(std::vector(writable.begin(), writable.end()) == sent.writable);
-    held_.emplace_back(std::move(**popped), sent);
+    held_.push_back({std::move(**popped), sent, ++taken_});
     published_.pop_front();
   }
 
   void complete() {
     if (held_.empty()) return;
     const auto which = static_cast<std::ptrdiff_t>(*rc::gen::inRange<std::size_t>(0, held_.size()));
-    auto& [chain, sent] = held_[static_cast<std::size_t>(which)];
+    auto& [chain, sent, number] = held_[static_cast<std::size_t>(which)];
     // What is held keeps its buffers, whatever came and went around it.
     const auto writable = chain.writable();
     RC_ASSERT(std::vector(writable.begin(), writable.end()) == sent.writable);
     const std::uint32_t written = *rc::gen::inRange<std::uint32_t>(0, 64);
     chain.complete(written);
-    returned_.push_back({sent.token, written});
+    completed_.emplace(number, Done{sent.token, written});
     held_.erase(held_.begin() + which);
+    return_completed();
+  }
+
+  // In order, what is completed waits for all that was taken before it.
+  void return_completed() {
+    while (!completed_.empty() && (!config_.in_order || held_.empty() ||
+                                   completed_.begin()->first < held_.front().number)) {
+      returned_.push_back(completed_.begin()->second);
+      completed_.erase(completed_.begin());
+    }
+  }
+
+  void release() {
+    if (held_.empty()) return;
+    const bool is_last = held_.back().number == taken_;
+    RC_ASSERT(held_.back().chain.release() == is_last);
+    if (!is_last) return;
+    --taken_;
+    published_.push_front(std::move(held_.back().sent));
+    held_.pop_back();
+  }
+
+  // As a device does that is saved and restored.
+  void move_to_another_queue() {
+    if (!held_.empty()) return;
+    publish_used();
+    const QueuePosition position = device_.position();
+    device_.reset();
+    RC_ASSERT(device_.start(memory_, config_, position).has_value());
   }
 
   void publish_used() {
@@ -154,10 +187,16 @@ class RingAndModel {
     visible_.pop_front();
   }
 
+  struct Held {
+    DescriptorChain chain;
+    Sent sent;
+    std::uint64_t number;  // of all that were taken
+  };
+
   const std::uint16_t size_;
   std::shared_ptr<const GuestMemory> memory_ =
       GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
-  QueueConfig config_ = lay_out_ring(size_, 0).config;
+  QueueConfig config_;
   std::unique_ptr<DriverQueue> driver_;
   DeviceQueue device_;
 
@@ -167,14 +206,21 @@ class RingAndModel {
   std::map<std::uint64_t, std::uint16_t> taken_descriptors_;
   std::vector<Sent> added_;
   std::deque<Sent> published_;
-  std::vector<std::pair<DescriptorChain, Sent>> held_;
+  std::vector<Held> held_;
+  std::uint64_t taken_ = 0;
+  std::map<std::uint64_t, Done> completed_;  // and not returned yet
   std::deque<Done> returned_;
   std::deque<Done> visible_;
 };
 
 RC_GTEST_PROP(RingProperty, AnyOrderOfWorkMatchesTheModel, ()) {
-  const auto size = *rc::gen::element<std::uint16_t>(1, 2, 4, 8, 16);
-  RingAndModel ring(size, *rc::gen::arbitrary<bool>());
+  const bool packed = *rc::gen::arbitrary<bool>();
+  const auto size = packed ? *rc::gen::inRange<std::uint16_t>(1, 17)
+                           : *rc::gen::element<std::uint16_t>(1, 2, 4, 8, 16);
+  QueueConfig config = lay_out_ring(size, 0, packed).config;
+  config.event_index = *rc::gen::arbitrary<bool>();
+  config.in_order = *rc::gen::arbitrary<bool>();
+  RingAndModel ring(config);
   const int steps = *rc::gen::inRange(0, 200);
 
   for (int i = 0; i < steps; ++i) ring.step();

@@ -18,6 +18,7 @@
 #include <ostream>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -78,9 +79,7 @@ struct Outcome {
 
 class RoundTrip {
  public:
-  RoundTrip(std::uint16_t size, bool event_index, Sleepers sleepers)
-      : config_(lay_out_ring(size, 0).config), sleepers_(sleepers) {
-    config_.event_index = event_index;
+  RoundTrip(QueueConfig config, Sleepers sleepers) : config_(config), sleepers_(sleepers) {
     driver_ = DriverQueue::create(memory_, config_).value();
     if (!device_.start(memory_, config_)) throw std::runtime_error("queue does not start");
   }
@@ -202,8 +201,26 @@ class RoundTrip {
   Outcome outcome_;
 };
 
-TEST(RoundTripThreadsTest, ManyTripsWithEventIndexLoseNoKick) {
-  const Outcome outcome = RoundTrip(64, true, Sleepers::kBoth).run(kManyTrips);
+// The features that a ring is negotiated with.
+struct Ring {
+  const char* name;
+  bool packed;
+  bool event_index;
+  bool in_order = false;
+
+  [[nodiscard]] QueueConfig config(std::uint16_t size) const {
+    QueueConfig config = lay_out_ring(size, 0, packed).config;
+    config.event_index = event_index;
+    config.in_order = in_order;
+    return config;
+  }
+  friend std::ostream& operator<<(std::ostream& out, const Ring& ring) { return out << ring.name; }
+};
+
+class RoundTripThreadsTest : public ::testing::TestWithParam<Ring> {};
+
+TEST_P(RoundTripThreadsTest, ManyTripsWithEventIndexLoseNoKick) {
+  const Outcome outcome = RoundTrip(GetParam().config(64), Sleepers::kBoth).run(kManyTrips);
 
   EXPECT_FALSE(outcome.lost);
   EXPECT_EQ(outcome.trips, kManyTrips);
@@ -211,8 +228,32 @@ TEST(RoundTripThreadsTest, ManyTripsWithEventIndexLoseNoKick) {
   EXPECT_LT(outcome.kicks, kManyTrips);
 }
 
-TEST(RoundTripThreadsTest, ManyTripsWithFlagsLoseNoKick) {
-  const Outcome outcome = RoundTrip(64, false, Sleepers::kBoth).run(kManyTrips / 10);
+INSTANTIATE_TEST_SUITE_P(Rings, RoundTripThreadsTest,
+                         ::testing::Values(Ring{"Split", false, true}, Ring{"Packed", true, true}),
+                         [](const auto& suite) { return suite.param.name; });
+
+class RoundTripOtherRingsThreadsTest : public ::testing::TestWithParam<Ring> {};
+
+TEST_P(RoundTripOtherRingsThreadsTest, ManyTripsLoseNoKick) {
+  const Outcome outcome = RoundTrip(GetParam().config(64), Sleepers::kBoth).run(kManyTrips / 10);
+
+  EXPECT_FALSE(outcome.lost);
+  EXPECT_EQ(outcome.trips, kManyTrips / 10);
+  EXPECT_EQ(outcome.mismatches, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rings, RoundTripOtherRingsThreadsTest,
+                         ::testing::Values(Ring{"SplitFlags", false, false},
+                                           Ring{"PackedFlags", true, false},
+                                           Ring{"SplitInOrder", false, true, true},
+                                           Ring{"PackedInOrder", true, true, true}),
+                         [](const auto& suite) { return suite.param.name; });
+
+// A packed ring may have any size.
+TEST(RoundTripOddSizeThreadsTest, ManyTripsLoseNoKick) {
+  const Ring ring{"Packed", true, true};
+
+  const Outcome outcome = RoundTrip(ring.config(37), Sleepers::kBoth).run(kManyTrips / 10);
 
   EXPECT_FALSE(outcome.lost);
   EXPECT_EQ(outcome.trips, kManyTrips / 10);
@@ -221,17 +262,34 @@ TEST(RoundTripThreadsTest, ManyTripsWithFlagsLoseNoKick) {
 
 // On a ring of one entry the side that sleeps is about to do so in every trip.
 struct Race {
+  Ring ring;
   const char* name;
-  bool event_index;
   Sleepers sleepers;
 
-  friend std::ostream& operator<<(std::ostream& out, const Race& race) { return out << race.name; }
+  friend std::ostream& operator<<(std::ostream& out, const Race& race) {
+    return out << race.ring << race.name;
+  }
 };
 
-class RoundTripRaceThreadsTest : public ::testing::TestWithParam<Race> {};
+class RoundTripRaceThreadsTest : public ::testing::TestWithParam<Race> {
+ public:
+  static std::vector<Race> all() {
+    std::vector<Race> races;
+    for (const Ring& ring :
+         {Ring{"EventIndex", false, true}, Ring{"Flags", false, false},
+          Ring{"PackedEventIndex", true, true}, Ring{"PackedFlags", true, false}}) {
+      races.push_back({ring, "Device", Sleepers::kDevice});
+      races.push_back({ring, "Driver", Sleepers::kDriver});
+      races.push_back({ring, "Both", Sleepers::kBoth});
+    }
+    return races;
+  }
+};
 
 TEST_P(RoundTripRaceThreadsTest, SideThatGoesToSleepIsWoken) {
-  const Outcome outcome = RoundTrip(1, GetParam().event_index, GetParam().sleepers).run(kRacyTrips);
+  const Race& race = GetParam();
+
+  const Outcome outcome = RoundTrip(race.ring.config(1), race.sleepers).run(kRacyTrips);
 
   EXPECT_FALSE(outcome.lost);
   EXPECT_EQ(outcome.trips, kRacyTrips);
@@ -239,13 +297,10 @@ TEST_P(RoundTripRaceThreadsTest, SideThatGoesToSleepIsWoken) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllSleepers, RoundTripRaceThreadsTest,
-                         ::testing::Values(Race{"EventIndexDevice", true, Sleepers::kDevice},
-                                           Race{"EventIndexDriver", true, Sleepers::kDriver},
-                                           Race{"EventIndexBoth", true, Sleepers::kBoth},
-                                           Race{"FlagsDevice", false, Sleepers::kDevice},
-                                           Race{"FlagsDriver", false, Sleepers::kDriver},
-                                           Race{"FlagsBoth", false, Sleepers::kBoth}),
-                         [](const auto& suite) { return suite.param.name; });
+                         ::testing::ValuesIn(RoundTripRaceThreadsTest::all()),
+                         [](const auto& suite) {
+                           return std::string(suite.param.ring.name) + suite.param.name;
+                         });
 
 }  // namespace
 }  // namespace vballoon

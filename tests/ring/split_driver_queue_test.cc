@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The driver's side of a split ring (src/ring/driver_queue.cc), with a device written by hand.
+// The driver's side of a split ring (src/ring/split_driver_queue.cc), with a device written by
+// hand.
 #include "ring/driver_queue.h"
 
 #include <gmock/gmock.h>
@@ -20,13 +21,13 @@ using testing::raw_config;
 
 constexpr GuestBuffer kBuffer{0x30000, 16};
 
-class DriverQueueTest : public ::testing::Test {
+class SplitDriverQueueTest : public ::testing::Test {
  protected:
   static constexpr std::uint16_t kSize = 8;
   static constexpr std::uint64_t kTable = 0x20000;
   static constexpr std::uint64_t kMemoryBytes = 1 << 20;
 
-  DriverQueueTest() { create(config_); }
+  SplitDriverQueueTest() { create(config_); }
 
   void create(const QueueConfig& config) {
     config_ = config;
@@ -69,7 +70,7 @@ class DriverQueueTest : public ::testing::Test {
   std::unique_ptr<DriverQueue> driver_;
 };
 
-TEST_F(DriverQueueTest, BadConfigurationIsRefused) {
+TEST_F(SplitDriverQueueTest, BadConfigurationIsRefused) {
   config_.size = 0;
 
   const auto created = DriverQueue::create(memory_, config_);
@@ -78,7 +79,7 @@ TEST_F(DriverQueueTest, BadConfigurationIsRefused) {
 }
 
 // SPL-G-21.
-TEST_F(DriverQueueTest, CreationClearsWhatAnEarlierUseLeft) {
+TEST_F(SplitDriverQueueTest, CreationClearsWhatAnEarlierUseLeft) {
   ring_.set_used_flags(1);
   ring_.set_used_index(7);
   ring_.set_avail_index(9);
@@ -90,7 +91,7 @@ TEST_F(DriverQueueTest, CreationClearsWhatAnEarlierUseLeft) {
   EXPECT_EQ(ring_.avail_index(), 0u);
 }
 
-TEST_F(DriverQueueTest, AddedBufferIsSeenAfterPublishOnly) {
+TEST_F(SplitDriverQueueTest, AddedBufferIsSeenAfterPublishOnly) {
   ASSERT_TRUE(add(1, 0, 42));
   const std::uint16_t before = ring_.avail_index();
 
@@ -101,7 +102,7 @@ TEST_F(DriverQueueTest, AddedBufferIsSeenAfterPublishOnly) {
 }
 
 // SPL-G-04.
-TEST_F(DriverQueueTest, ReadablePiecesStandInFrontOfWritableOnes) {
+TEST_F(SplitDriverQueueTest, ReadablePiecesStandInFrontOfWritableOnes) {
   ASSERT_TRUE(driver_->add({{{0x30000, 1}}}, {{{0x31000, 2}}}, 1));
   (void)driver_->publish();
 
@@ -113,13 +114,13 @@ TEST_F(DriverQueueTest, ReadablePiecesStandInFrontOfWritableOnes) {
   EXPECT_EQ(second.flags, kWrite);
 }
 
-TEST_F(DriverQueueTest, ChainTakesOneDescriptorAPiece) {
+TEST_F(SplitDriverQueueTest, ChainTakesOneDescriptorAPiece) {
   ASSERT_TRUE(add(2, 1, 1));
 
   EXPECT_EQ(driver_->free_descriptors(), kSize - 3);
 }
 
-TEST_F(DriverQueueTest, ChainThatDoesNotFitChangesNothing) {
+TEST_F(SplitDriverQueueTest, ChainThatDoesNotFitChangesNothing) {
   ASSERT_TRUE(add(kSize - 1, 0, 1));
 
   EXPECT_FALSE(add(1, 1, 2));
@@ -129,7 +130,7 @@ TEST_F(DriverQueueTest, ChainThatDoesNotFitChangesNothing) {
   EXPECT_EQ(ring_.avail_index(), 1u);
 }
 
-TEST_F(DriverQueueTest, UsedBufferComesBackWithItsTokenAndItsDescriptors) {
+TEST_F(SplitDriverQueueTest, UsedBufferComesBackWithItsTokenAndItsDescriptors) {
   ASSERT_TRUE(add(2, 1, 42));
   (void)driver_->publish();
   use(ring_.offered(0), 5);
@@ -142,9 +143,9 @@ TEST_F(DriverQueueTest, UsedBufferComesBackWithItsTokenAndItsDescriptors) {
   EXPECT_EQ(driver_->free_descriptors(), kSize);
 }
 
-TEST_F(DriverQueueTest, NothingUsedIsNothingTaken) { EXPECT_FALSE(driver_->take_used()); }
+TEST_F(SplitDriverQueueTest, NothingUsedIsNothingTaken) { EXPECT_FALSE(driver_->take_used()); }
 
-TEST_F(DriverQueueTest, DescriptorsFreedOutOfOrderServeAWholeChainAgain) {
+TEST_F(SplitDriverQueueTest, DescriptorsFreedOutOfOrderServeAWholeChainAgain) {
   ASSERT_TRUE(add(3, 0, 1));
   ASSERT_TRUE(add(2, 0, 2));
   ASSERT_TRUE(add(3, 0, 3));
@@ -158,7 +159,7 @@ TEST_F(DriverQueueTest, DescriptorsFreedOutOfOrderServeAWholeChainAgain) {
   EXPECT_TRUE(add(kSize, 0, 4));
 }
 
-TEST_F(DriverQueueTest, UsedIdOutsideTheTableIsDroppedAndCounted) {
+TEST_F(SplitDriverQueueTest, UsedIdOutsideTheTableIsDroppedAndCounted) {
   use(kSize, 0);
   use(0xFFFFFFFF, 0);
 
@@ -167,7 +168,7 @@ TEST_F(DriverQueueTest, UsedIdOutsideTheTableIsDroppedAndCounted) {
   EXPECT_EQ(driver_->bogus_used(), 2u);
 }
 
-TEST_F(DriverQueueTest, UsedIdInTheMiddleOfAChainIsDropped) {
+TEST_F(SplitDriverQueueTest, UsedIdInTheMiddleOfAChainIsDropped) {
   ASSERT_TRUE(add(2, 0, 1));
   use(ring_.descriptor(ring_.offered(0)).next, 0);
 
@@ -176,7 +177,7 @@ TEST_F(DriverQueueTest, UsedIdInTheMiddleOfAChainIsDropped) {
   EXPECT_EQ(driver_->bogus_used(), 1u);
 }
 
-TEST_F(DriverQueueTest, IdUsedTwiceCountsOnce) {
+TEST_F(SplitDriverQueueTest, IdUsedTwiceCountsOnce) {
   ASSERT_TRUE(add(1, 0, 1));
   use(ring_.offered(0), 0);
   use(ring_.offered(0), 0);
@@ -188,7 +189,7 @@ TEST_F(DriverQueueTest, IdUsedTwiceCountsOnce) {
   EXPECT_EQ(driver_->free_descriptors(), kSize);
 }
 
-TEST_F(DriverQueueTest, BufferBehindABogusIdIsStillTaken) {
+TEST_F(SplitDriverQueueTest, BufferBehindABogusIdIsStillTaken) {
   ASSERT_TRUE(add(1, 0, 42));
   use(5, 0);
   use(ring_.offered(0), 0);
@@ -196,7 +197,7 @@ TEST_F(DriverQueueTest, BufferBehindABogusIdIsStillTaken) {
   EXPECT_EQ(driver_->take_used()->token, 42u);
 }
 
-TEST_F(DriverQueueTest, UsedIndexFarAheadEndsInOneCall) {
+TEST_F(SplitDriverQueueTest, UsedIndexFarAheadEndsInOneCall) {
   ring_.set_used_index(65535);
 
   EXPECT_FALSE(driver_->take_used());
@@ -204,7 +205,7 @@ TEST_F(DriverQueueTest, UsedIndexFarAheadEndsInOneCall) {
   EXPECT_EQ(driver_->bogus_used(), 65535u);
 }
 
-TEST_F(DriverQueueTest, IndicesWrapAt65536) {
+TEST_F(SplitDriverQueueTest, IndicesWrapAt65536) {
   turn(65536 + 3);
 
   EXPECT_EQ(ring_.avail_index(), 3u);
@@ -212,7 +213,7 @@ TEST_F(DriverQueueTest, IndicesWrapAt65536) {
   EXPECT_EQ(driver_->free_descriptors(), kSize);
 }
 
-TEST_F(DriverQueueTest, IndirectChainTakesOneDescriptor) {
+TEST_F(SplitDriverQueueTest, IndirectChainTakesOneDescriptor) {
   create_with_indirect();
   ASSERT_TRUE(add_indirect(3, 1));
   (void)driver_->publish();
@@ -225,13 +226,13 @@ TEST_F(DriverQueueTest, IndirectChainTakesOneDescriptor) {
 }
 
 // SPL-G-10.
-TEST_F(DriverQueueTest, IndirectChainLongerThanTheQueueIsRefused) {
+TEST_F(SplitDriverQueueTest, IndirectChainLongerThanTheQueueIsRefused) {
   create_with_indirect();
 
   EXPECT_FALSE(add_indirect(kSize + 1, 1));
 }
 
-TEST_F(DriverQueueTest, IndirectChainNeedsAFreeDescriptor) {
+TEST_F(SplitDriverQueueTest, IndirectChainNeedsAFreeDescriptor) {
   create_with_indirect();
   ASSERT_TRUE(add(kSize, 0, 1));
 
@@ -239,14 +240,14 @@ TEST_F(DriverQueueTest, IndirectChainNeedsAFreeDescriptor) {
 }
 
 // SPL-G-24.
-TEST_F(DriverQueueTest, DeviceIsKickedWhenItsFlagsAreZero) {
+TEST_F(SplitDriverQueueTest, DeviceIsKickedWhenItsFlagsAreZero) {
   ASSERT_TRUE(add(1, 0, 1));
 
   EXPECT_TRUE(driver_->publish());
 }
 
 // SPL-G-23.
-TEST_F(DriverQueueTest, DeviceIsNotKickedWhenItsFlagIsSet) {
+TEST_F(SplitDriverQueueTest, DeviceIsNotKickedWhenItsFlagIsSet) {
   ring_.set_used_flags(1);
   ASSERT_TRUE(add(1, 0, 1));
 
@@ -254,17 +255,17 @@ TEST_F(DriverQueueTest, DeviceIsNotKickedWhenItsFlagIsSet) {
 }
 
 // SPL-G-22.
-TEST_F(DriverQueueTest, AvailEventIsIgnoredWithoutTheFeature) {
+TEST_F(SplitDriverQueueTest, AvailEventIsIgnoredWithoutTheFeature) {
   ring_.set_avail_event(40);
   ASSERT_TRUE(add(1, 0, 1));
 
   EXPECT_TRUE(driver_->publish());
 }
 
-TEST_F(DriverQueueTest, NothingAddedKicksNobody) { EXPECT_FALSE(driver_->publish()); }
+TEST_F(SplitDriverQueueTest, NothingAddedKicksNobody) { EXPECT_FALSE(driver_->publish()); }
 
 // SPL-G-15, SPL-G-14.
-TEST_F(DriverQueueTest, DisabledInterruptsSetTheFlagAndEnabledOnesClearIt) {
+TEST_F(SplitDriverQueueTest, DisabledInterruptsSetTheFlagAndEnabledOnesClearIt) {
   driver_->disable_interrupts();
   const std::uint16_t disabled = ring_.avail_flags();
 
@@ -275,7 +276,7 @@ TEST_F(DriverQueueTest, DisabledInterruptsSetTheFlagAndEnabledOnesClearIt) {
 }
 
 // SPL-G-31.
-TEST_F(DriverQueueTest, EnablingInterruptsReportsBuffersUsedMeanwhile) {
+TEST_F(SplitDriverQueueTest, EnablingInterruptsReportsBuffersUsedMeanwhile) {
   ASSERT_TRUE(add(1, 0, 1));
   driver_->disable_interrupts();
   use(ring_.offered(0), 0);
@@ -284,7 +285,7 @@ TEST_F(DriverQueueTest, EnablingInterruptsReportsBuffersUsedMeanwhile) {
 }
 
 // SPL-G-26.
-TEST_F(DriverQueueTest, DeviceIsKickedAtTheEntryItWaitsFor) {
+TEST_F(SplitDriverQueueTest, DeviceIsKickedAtTheEntryItWaitsFor) {
   create_with_event_index();
   turn(3);
   ring_.set_avail_event(3);
@@ -294,7 +295,7 @@ TEST_F(DriverQueueTest, DeviceIsKickedAtTheEntryItWaitsFor) {
 }
 
 // SPL-G-27.
-TEST_F(DriverQueueTest, DeviceIsNotKickedBeforeTheEntryItWaitsFor) {
+TEST_F(SplitDriverQueueTest, DeviceIsNotKickedBeforeTheEntryItWaitsFor) {
   create_with_event_index();
   turn(3);
   ring_.set_avail_event(4);
@@ -304,7 +305,7 @@ TEST_F(DriverQueueTest, DeviceIsNotKickedBeforeTheEntryItWaitsFor) {
 }
 
 // SPL-G-28.
-TEST_F(DriverQueueTest, DeviceIsKickedInTheMiddleOfABatch) {
+TEST_F(SplitDriverQueueTest, DeviceIsKickedInTheMiddleOfABatch) {
   create_with_event_index();
   ring_.set_avail_event(1);
   ASSERT_TRUE(add(1, 0, 1));
@@ -315,7 +316,7 @@ TEST_F(DriverQueueTest, DeviceIsKickedInTheMiddleOfABatch) {
 }
 
 // SPL-G-25.
-TEST_F(DriverQueueTest, NotifyFlagIsIgnoredWithEventIndex) {
+TEST_F(SplitDriverQueueTest, NotifyFlagIsIgnoredWithEventIndex) {
   create_with_event_index();
   ring_.set_used_flags(1);
   ASSERT_TRUE(add(1, 0, 1));
@@ -324,7 +325,7 @@ TEST_F(DriverQueueTest, NotifyFlagIsIgnoredWithEventIndex) {
 }
 
 // SPL-G-16, SPL-G-17.
-TEST_F(DriverQueueTest, InterruptsAreAskedForByUsedEvent) {
+TEST_F(SplitDriverQueueTest, InterruptsAreAskedForByUsedEvent) {
   create_with_event_index();
   turn(3);
   driver_->disable_interrupts();
