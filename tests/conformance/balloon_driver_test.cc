@@ -16,6 +16,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::UnorderedElementsAreArray;
 using ::vballoon::testing::DecodedMessage;
@@ -91,6 +92,12 @@ TEST_F(BalloonDriverConformance, BAL_G_05_PagesBeyondTheTargetAreUsedAgain) {
 
   EXPECT_EQ(rig_.allocator.free_pages(), rig_.free_after_probe - 300);
   EXPECT_EQ(rig_.device.ballooned().count(), 300u);
+}
+
+TEST_F(BalloonDriverConformance, BAL_G_06_NoMorePagesAreSuppliedThanTheTarget) {
+  rig_.resize(1000);
+
+  EXPECT_THAT(rig_.device.messages, Each(Not(is_deflate()))) << "none had to be taken back";
 }
 
 TEST_F(BalloonDriverConformance, BAL_G_06_BeyondTheTargetNoPagesAreSupplied) {

@@ -314,6 +314,15 @@ TEST_F(DriverSetUpConformance, INI_G_07_NoKickIsSentBeforeDriverOk) {
   EXPECT_THAT(traced_.before("status 15"), Each(Not(StartsWith("kick"))));
 }
 
+TEST_F(DriverSetUpConformance, NTF_I_01_KickSaysWhichQueueHasBuffers) {
+  ASSERT_TRUE(probe());
+
+  follow_target(100);
+  follow_target(0);
+
+  EXPECT_THAT(traced_.beginning_with("kick"), ElementsAre("kick 0", "kick 1"));
+}
+
 TEST_F(DriverSetUpConformance, DSF_G_01_StatusShowsEachStepThatIsDone) {
   ASSERT_TRUE(probe());
 
