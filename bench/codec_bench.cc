@@ -152,7 +152,7 @@ bool register_all() {
                                                       "random", "runs64"};
   for (Dialect dialect : {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather}) {
     const DialectRow& row = dialect_row(dialect);
-    const Codec codec = row.queues.front().codec;
+    const Codec codec = row.queues.front().codec.value();
     for (std::string_view pattern : kPatterns) {
       const std::string name =
           "/format:" + std::string(row.name) + "/pattern:" + std::string(pattern);

@@ -62,6 +62,9 @@ struct BalloonOptions {
   // that driver never does.
   std::optional<bool> wide_pfns = std::nullopt;
   WorkBudget budget = {};
+  // What addresses of rings and buffers mean to a driver that accepts ACCESS_PLATFORM, which is
+  // offered only with this. Page numbers in messages are guest-physical all the same.
+  AddressTranslator translate_address = {};
   // With MUST_TELL_HOST: acknowledge inflates at once and leave the discards to whoever calls
   // run_owed_discards(). As soon as more than max_owed_bytes would be owed, process() discards
   // before it acknowledges, as it does otherwise.
@@ -194,10 +197,10 @@ class VBALLOON_EXPORT BalloonDevice {
   // Whether there is a queue of that number: with the features that were negotiated, or before
   // FEATURES_OK with those that are offered.
   [[nodiscard]] bool has_queue(std::uint16_t index) const;
-  // Requires FEATURES_OK, and not DRIVER_OK unless the queue was reset. The event index and
-  // indirect fields are taken from the negotiated features. Fails, and counts, with kBadQueueConfig
-  // at another time, for an index that is none and for a size beyond kBalloonMaxQueueSize, and as
-  // DeviceQueue::start() does.
+  // Requires FEATURES_OK, and not DRIVER_OK unless the queue was reset. The event index,
+  // indirect, packed and in-order fields are taken from the negotiated features. Fails, and counts,
+  // with kBadQueueConfig at another time, for an index that is none and for a size beyond
+  // kBalloonMaxQueueSize, and as DeviceQueue::start() does.
   [[nodiscard]] Result<void> set_queue(std::uint16_t index, const QueueConfig& config);
   // Stops a queue (2.6.1): chains that are held go unanswered, rings are not touched any more. With
   // RING_RESET it may be set up again while the device runs. Returns after a discard in flight has

@@ -33,9 +33,11 @@ bool may_announce_a_dialect(unsigned bit) {
 }
 
 constexpr Features kImplemented{
-    Feature::kMustTellHost, Feature::kStatsVq,       Feature::kDeflateOnOom, Feature::kFreePageHint,
-    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc, Feature::kEventIdx,
-    Feature::kRingReset,    Feature::kVersion1};
+    Feature::kMustTellHost,     Feature::kStatsVq,    Feature::kDeflateOnOom,
+    Feature::kFreePageHint,     Feature::kPagePoison, Feature::kPageReporting,
+    Feature::kIndirectDesc,     Feature::kEventIdx,   Feature::kVersion1,
+    Feature::kAccessPlatform,   Feature::kRingPacked, Feature::kInOrder,
+    Feature::kNotificationData, Feature::kRingReset};
 
 // Why a device with these options cannot be made; empty if it can.
 std::string objection(const BalloonOptions& options) {
@@ -44,6 +46,9 @@ std::string objection(const BalloonOptions& options) {
   }
   if (options.features.has(Feature::kFreePageHint) && !options.on_free_page_hints) {
     return "FREE_PAGE_HINT is of use only to a host that takes the hints: set on_free_page_hints";
+  }
+  if (options.features.has(Feature::kAccessPlatform) && !options.translate_address) {
+    return "ACCESS_PLATFORM wants the addresses of the driver translated: set translate_address";
   }
   if (options.require_must_tell_host && !options.features.has(Feature::kMustTellHost)) {
     return "MUST_TELL_HOST is required and not among the features";
@@ -228,6 +233,7 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
   const std::lock_guard queues_guard(impl_->queues_lock);
   QueueConfig negotiated = config;
   const QueueRow* row = nullptr;
+  AddressTranslator translate;
   {
     const std::lock_guard guard(impl_->state_lock);
     if (index < kMaxBalloonQueues) row = impl_->queue_map()[index];
@@ -239,6 +245,9 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
     negotiated.indirect = impl_->registers.has(Feature::kIndirectDesc);
     negotiated.packed = impl_->registers.has(Feature::kRingPacked);
     negotiated.in_order = impl_->registers.has(Feature::kInOrder);
+    if (impl_->registers.has(Feature::kAccessPlatform)) {
+      translate = impl_->options.translate_address;
+    }
   }
   Impl::Queue& queue = impl_->queues[index];
   queue.row = row;
@@ -247,7 +256,7 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
     queue.pages = std::make_unique<PageMessages>(*impl_->memory);
     queue.pages->read.reserve(kBalloonMaxQueueSize);
   }
-  auto started = queue.ring.start(impl_->memory, negotiated);
+  auto started = queue.ring.start(impl_->memory, negotiated, {}, std::move(translate));
   if (!started) impl_->count(started.error().code);
   return started;
 }

@@ -25,9 +25,9 @@ using std::chrono::nanoseconds;
 // What Linux waits after a failed allocation.
 constexpr nanoseconds kBackOff = std::chrono::milliseconds(200);
 
-constexpr Features kImplemented{Feature::kMustTellHost, Feature::kStatsVq,
-                                Feature::kPagePoison,   Feature::kPageReporting,
-                                Feature::kIndirectDesc, Feature::kEventIdx};
+constexpr Features kImplemented{
+    Feature::kMustTellHost, Feature::kStatsVq,  Feature::kPagePoison, Feature::kPageReporting,
+    Feature::kIndirectDesc, Feature::kEventIdx, Feature::kRingPacked, Feature::kInOrder};
 
 // The smallest order whose blocks hold that many bytes.
 unsigned order_for(std::uint64_t bytes) {
@@ -173,9 +173,11 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
 }
 
 Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
-  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0).bytes);
+  const bool packed = features.has(Feature::kRingPacked);
+  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0, packed).bytes);
   if (!ring) return tl::unexpected(ring.error());
-  QueueConfig config = lay_out_ring(options.queue_size, ring->address).config;
+  QueueConfig config = lay_out_ring(options.queue_size, ring->address, packed).config;
+  config.in_order = features.has(Feature::kInOrder);
   config.event_index = features.has(Feature::kEventIdx);
   config.indirect = features.has(Feature::kIndirectDesc);
   auto queue = DriverQueue::create(memory, config);

@@ -7,6 +7,8 @@
 
 #include <memory>
 #include <set>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "base/page_ranges.h"
@@ -50,12 +52,16 @@ TEST(MmioProbeTest, DeviceOfAnotherKindIsNoBalloon) {
 }
 
 // Driver and device with nothing between them but registers and an interrupt, on one thread.
-class MmioDriverTest : public ::testing::TestWithParam<Dialect> {
+class MmioDriverTest : public ::testing::TestWithParam<std::tuple<Dialect, bool>> {
  protected:
   MmioDriverTest() {
     auto discarder = std::make_unique<testing::RecordingDiscarder>();
     recorded_ = discarder.get();
-    mmio_ = MmioTransport::create(memory_, std::move(discarder), {.dialect = GetParam()},
+    const auto [dialect, packed] = GetParam();
+    Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
+    if (packed) features = features.with(Feature::kRingPacked).with(Feature::kInOrder);
+    mmio_ = MmioTransport::create(memory_, std::move(discarder),
+                                  {.dialect = dialect, .features = features},
                                   {.queue_notify = [this](std::uint16_t q) { kicked_.insert(q); }})
                 .value();
     access_ = MmioAccess::probe(
@@ -63,7 +69,9 @@ class MmioDriverTest : public ::testing::TestWithParam<Dialect> {
                    .write = [this](std::uint64_t o, unsigned s,
                                    std::uint64_t v) { mmio_->write(o, s, v); }})
                   .value();
-    driver_ = BalloonDriver::probe(*access_, memory_, allocator_, {.dialect = GetParam()}).value();
+    driver_ = BalloonDriver::probe(*access_, memory_, allocator_,
+                                   {.dialect = dialect, .features = features})
+                  .value();
   }
 
   // Sets a target and lets both sides work until the driver has reached it.
@@ -89,11 +97,14 @@ class MmioDriverTest : public ::testing::TestWithParam<Dialect> {
   std::unique_ptr<BalloonDriver> driver_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, MmioDriverTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
+INSTANTIATE_TEST_SUITE_P(Modes, MmioDriverTest,
+                         ::testing::Combine(::testing::Values(Dialect::kStandard,
+                                                              Dialect::kPageBitmap,
+                                                              Dialect::kScatterGather),
+                                            ::testing::Bool()),
                          [](const auto& mode) {
-                           return std::string(dialect_row(mode.param).name);
+                           return std::string(dialect_row(std::get<Dialect>(mode.param)).name) +
+                                  (std::get<bool>(mode.param) ? "_packed" : "_split");
                          });
 
 TEST_P(MmioDriverTest, DriverReachesItsTargetUpAndDown) {
@@ -115,7 +126,8 @@ TEST_P(MmioDriverTest, EveryAnswerComesWithAnInterrupt) {
 }
 
 TEST_P(MmioDriverTest, DriverSpeaksTheDialectOfTheDevice) {
-  EXPECT_EQ(driver_->dialect(), GetParam());
+  EXPECT_EQ(driver_->dialect(), std::get<Dialect>(GetParam()));
+  EXPECT_EQ(driver_->features().has(Feature::kRingPacked), std::get<bool>(GetParam()));
 }
 
 }  // namespace
