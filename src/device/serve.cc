@@ -235,8 +235,7 @@ void BalloonDevice::Impl::receive_hint_command(const DescriptorChain& chain) {
   hints.received(load_le<std::uint32_t>(bytes.data()));
 }
 
-// ---- statistics
-// -----------------------------------------------------------------------------------
+// ---- statistics --------------------------------------------------------------------------------
 
 void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
   auto chain = take_chain(queue, left);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "guest/hint_sender.h"
 #include "guest/page_reporter.h"
 #include "guest/report_sender.h"
 #include "guest/stats_sender.h"
@@ -26,8 +27,9 @@ using std::chrono::nanoseconds;
 constexpr nanoseconds kBackOff = std::chrono::milliseconds(200);
 
 constexpr Features kImplemented{
-    Feature::kMustTellHost, Feature::kStatsVq,  Feature::kPagePoison, Feature::kPageReporting,
-    Feature::kIndirectDesc, Feature::kEventIdx, Feature::kRingPacked, Feature::kInOrder};
+    Feature::kMustTellHost, Feature::kStatsVq,       Feature::kFreePageHint,
+    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc,
+    Feature::kEventIdx,     Feature::kRingPacked,    Feature::kInOrder};
 
 // The smallest order whose blocks hold that many bytes.
 unsigned order_for(std::uint64_t bytes) {
@@ -54,6 +56,7 @@ struct BalloonDriver::Impl {
   Result<void> negotiate();
   Result<void> set_up_queues();
   Result<void> set_up_queue(std::uint16_t index);
+  Result<void> set_up_sender(std::uint16_t index);
   Result<DmaBuffer> take_buffer(std::uint64_t bytes);
   void give_buffers_back();
   void make_reporter();
@@ -72,6 +75,7 @@ struct BalloonDriver::Impl {
   void kick(std::uint16_t index);
   void post_statistics(bool first);
   void report_free_pages(nanoseconds now);
+  [[nodiscard]] bool hint_free_pages();
   [[nodiscard]] DriverWait resize(nanoseconds now);
   nanoseconds lap() {
     const nanoseconds now = options.clock();
@@ -93,6 +97,8 @@ struct BalloonDriver::Impl {
   // Of the queues that the features bring, if any.
   std::uint16_t stats_queue = 0;
   std::optional<StatsSender> stats;
+  std::uint16_t hint_queue = 0;
+  std::optional<HintSender> hints;
   std::uint16_t report_queue = 0;
   std::optional<ReportSender> reports;
   ReportingWait report_wait;
@@ -186,20 +192,43 @@ Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
   return device.set_queue(index, config);
 }
 
+// What serves a queue that a feature brings.
+Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
+  DriverQueue& queue = *queues[index];
+  switch (map[index]->role) {
+    case QueueRole::kStats: {
+      const auto buffer = take_buffer(StatsSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      stats_queue = index;
+      stats.emplace(queue, *buffer, *options.kernel);
+      return {};
+    }
+    case QueueRole::kFreePageHint: {
+      if (queue.size() < 2) {
+        return fail(Errc::kNotSupported, "free page hints need a queue of two entries");
+      }
+      const auto buffer = take_buffer(HintSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      hint_queue = index;
+      hints.emplace(queue, *buffer, allocator);
+      if (options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+      return {};
+    }
+    case QueueRole::kReporting:
+      report_queue = index;
+      reports.emplace(queue, allocator, options.reporting);
+      return {};
+    default:
+      return {};
+  }
+}
+
 Result<void> BalloonDriver::Impl::set_up_queues() {
   map = number_queues(dialect_row(dialect), standard_features(), options.numbering);
   for (std::uint16_t i = 0; i < map.size(); ++i) {
     if (map[i] == nullptr) continue;
     if (auto set = set_up_queue(i); !set) return set;
-    if (map[i]->role == QueueRole::kReporting) {
-      report_queue = i;
-      reports.emplace(*queues[i], allocator, options.reporting);
-    }
-    if (map[i]->role != QueueRole::kStats) continue;
-    const auto buffer = take_buffer(StatsSender::kBufferBytes);
-    if (!buffer) return tl::unexpected(buffer.error());
-    stats_queue = i;
-    stats.emplace(*queues[i], *buffer, *options.kernel);
+    if (auto ready = set_up_sender(i); !ready) return ready;
   }
   if (!message.bytes.empty()) return {};
   const auto buffer = take_buffer(kLinuxPfnsPerMessage * kPfnEntryBytes);
@@ -356,7 +385,11 @@ void BalloonDriver::Impl::finish() {
 }
 
 BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-BalloonDriver::~BalloonDriver() = default;
+BalloonDriver::~BalloonDriver() {
+  if (impl_->hints && impl_->options.kernel != nullptr) {
+    impl_->options.kernel->unregister_shrinker(*impl_->hints);
+  }
+}
 
 Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
     DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
@@ -376,6 +409,14 @@ Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
   if (!options.early_stats) impl->post_statistics(true);
   return std::unique_ptr<BalloonDriver>(new BalloonDriver(std::move(impl)));
+}
+
+// Whether the device has to use buffers before that can go on.
+bool BalloonDriver::Impl::hint_free_pages() {
+  if (!hints) return false;
+  const auto progress = hints->step(device.read_config(kHintCommandOffset));
+  if (progress.kick) kick(hint_queue);
+  return progress.waits;
 }
 
 // Follows the target as far as that goes now.
@@ -402,8 +443,10 @@ DriverWait BalloonDriver::Impl::resize(nanoseconds now) {
 
 DriverWait BalloonDriver::step(nanoseconds now) {
   impl_->post_statistics(false);
+  const bool hinting = impl_->hint_free_pages();  // first: it may give pages back
   const DriverWait wait = impl_->resize(now);
   impl_->report_free_pages(now);
+  if (hinting) return {DriverWait::Kind::kUsedBuffer, {}};
   if (wait.kind == DriverWait::Kind::kUsedBuffer || !impl_->reports) return wait;
   const ReportingWait& report = impl_->report_wait;
   if (report.kind == ReportingWait::Kind::kAnswer) return {DriverWait::Kind::kUsedBuffer, {}};

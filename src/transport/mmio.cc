@@ -70,8 +70,7 @@ struct MmioTransport::Impl {
   std::uint32_t interrupt_status = 0;
 };
 
-// ---- interrupts
-// -----------------------------------------------------------------------------------
+// ---- interrupts --------------------------------------------------------------------------------
 
 void MmioTransport::Impl::raise(std::uint32_t bit) {
   const std::lock_guard guard(interrupt_lock);
@@ -91,8 +90,7 @@ void MmioTransport::Impl::acknowledge(std::uint32_t bits) {
   }
 }
 
-// ---- registers
-// ------------------------------------------------------------------------------------
+// ---- registers ---------------------------------------------------------------------------------
 
 std::uint32_t MmioTransport::Impl::read_register(MmioRegister which) const {
   switch (which) {
@@ -243,8 +241,7 @@ void MmioTransport::Impl::write_status(std::uint8_t value) {
   acknowledge(~std::uint32_t{0});
 }
 
-// ---- public
-// ---------------------------------------------------------------------------------------
+// ---- public ------------------------------------------------------------------------------------
 
 MmioTransport::MmioTransport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 MmioTransport::~MmioTransport() = default;

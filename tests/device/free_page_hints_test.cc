@@ -20,14 +20,14 @@ using testing::Rig;
 
 constexpr std::uint16_t kHintQueue = 2;
 
-TEST(HintRoundTest, IdsBeginBehindTheReservedOnes) {
+TEST(HintRoundTest, BAL_I_09_IdsBeginBehindTheReservedOnes) {
   HintRound round;
 
   EXPECT_EQ(round.start(), 2u);
   EXPECT_EQ(round.command(), 2u);
 }
 
-TEST(HintRoundTest, EachRoundHasAnIdOfItsOwn) {
+TEST(HintRoundTest, BAL_D_11_EachRoundHasAnIdOfItsOwn) {
   HintRound round;
   round.start();
 
@@ -135,7 +135,7 @@ TEST_F(DeviceHintsTest, PagesOfTheRoundAreHandedOverAndAnswered) {
   EXPECT_EQ(rig_.device().metrics().hinted_bytes, 3 * kPageSize);
 }
 
-TEST_F(DeviceHintsTest, HintedPagesAreNotDiscarded) {
+TEST_F(DeviceHintsTest, BAL_D_13_BAL_D_14_HintedPagesAreNotDiscarded) {
   start_round();
   send_pages({5, 2});
 
@@ -153,7 +153,7 @@ TEST_F(DeviceHintsTest, PagesWithoutARoundAreAnsweredAndIgnored) {
   EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u));
 }
 
-TEST_F(DeviceHintsTest, PagesUnderAnOldIdAreIgnored) {
+TEST_F(DeviceHintsTest, BAL_D_12_PagesUnderAnOldIdAreIgnored) {
   const std::uint32_t old = rig_.device().start_hints().value();
   ASSERT_TRUE(rig_.device().start_hints());
   send_id(old);
@@ -191,7 +191,7 @@ TEST_F(DeviceHintsTest, PagesBehindTheGuestsStopAreIgnored) {
   EXPECT_EQ(rig_.device().hint_status().state, HintState::kExhausted);
 }
 
-TEST_F(DeviceHintsTest, StopMakesHintsUselessAtOnce) {
+TEST_F(DeviceHintsTest, BAL_D_10_StopMakesHintsUselessAtOnce) {
   start_round();
   serve();
 
@@ -204,7 +204,7 @@ TEST_F(DeviceHintsTest, StopMakesHintsUselessAtOnce) {
   EXPECT_EQ(rig_.config_interrupts(), 2);
 }
 
-TEST_F(DeviceHintsTest, FinishLetsTheGuestHaveItsPages) {
+TEST_F(DeviceHintsTest, BAL_D_15_FinishLetsTheGuestHaveItsPages) {
   start_round();
   serve();
 
@@ -271,7 +271,7 @@ TEST_F(DeviceHintsTest, ResetEndsTheRound) {
   EXPECT_EQ(rig_.config32(kHintCommandOffset), kHintStop);
 }
 
-TEST_F(DeviceHintsTest, IdOfALaterBootIsAnother) {
+TEST_F(DeviceHintsTest, BAL_D_11_IdOfALaterBootIsAnother) {
   const std::uint32_t before = start_round();
   rig_.reset();
   rig_.start();

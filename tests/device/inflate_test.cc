@@ -374,8 +374,7 @@ TEST_F(HugePageInflateTest, RefusedHugePageIsOwed) {
   EXPECT_TRUE(balanced(guest.device().metrics()));
 }
 
-// ---- the Windows driver
-// ---------------------------------------------------------------------------
+// ---- the Windows driver ------------------------------------------------------------------------
 
 // Pages 5 and 6 as that driver names them.
 testing::Message wide_message() { return {{testing::le32({5, 0, 6, 0})}}; }

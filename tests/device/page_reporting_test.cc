@@ -41,7 +41,7 @@ class PageReportingTest : public ::testing::Test {
   Rig rig_{{.device = reporting(Features{Feature::kMustTellHost})}};
 };
 
-TEST_F(PageReportingTest, ReportedPagesAreDiscardedAndAnswered) {
+TEST_F(PageReportingTest, BAL_D_17_ReportedPagesAreDiscardedAndAnswered) {
   rig_.start();
 
   report(rig_, {{5, 3}, {0x900, 2}});
@@ -61,7 +61,7 @@ TEST_F(PageReportingTest, ReportedPagesAreNotInTheBalloon) {
   EXPECT_EQ(rig_.device().metrics().inflated_bytes, 0u);
 }
 
-TEST_F(PageReportingTest, SamePagesMayBeReportedAgain) {
+TEST_F(PageReportingTest, BAL_I_10_SamePagesMayBeReportedAgain) {
   rig_.start();
   report(rig_, {{5, 3}});
 
@@ -121,8 +121,7 @@ TEST(PageReportingHugeTest, HostPageNamedInTwoReportsIsLeftAlone) {
   EXPECT_THAT(rig.discarded(), IsEmpty()) << "the first half may be in use again";
 }
 
-// ---- with PAGE_POISON
-// -----------------------------------------------------------------------------
+// ---- with PAGE_POISON --------------------------------------------------------------------------
 
 class PagePoisonTest : public PageReportingTest {
  protected:
@@ -136,7 +135,7 @@ class PagePoisonTest : public PageReportingTest {
   Rig rig_{{.device = reporting(Features{Feature::kPagePoison})}};
 };
 
-TEST_F(PagePoisonTest, PagesFilledWithZerosAreDiscarded) {
+TEST_F(PagePoisonTest, BAL_D_16_PagesFilledWithZerosAreDiscarded) {
   start_with(0);
 
   report(rig_, {{5, 1}});
@@ -144,7 +143,7 @@ TEST_F(PagePoisonTest, PagesFilledWithZerosAreDiscarded) {
   EXPECT_THAT(rig_.discarded(), ElementsAre(PageRange{5, 1}));
 }
 
-TEST_F(PagePoisonTest, PagesFilledWithSomethingElseAreLeftAlone) {
+TEST_F(PagePoisonTest, BAL_D_18_PagesFilledWithSomethingElseAreLeftAlone) {
   start_with(0xAAAAAAAA);
 
   report(rig_, {{5, 1}});

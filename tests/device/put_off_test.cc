@@ -17,8 +17,7 @@ using testing::everything_but;
 using ::testing::IsEmpty;
 using testing::Rig;
 
-// ---- inhibited
-// -----------------------------------------------------------------------------------
+// ---- inhibited ---------------------------------------------------------------------------------
 
 class InhibitTest : public ::testing::Test {
  protected:
@@ -116,8 +115,7 @@ TEST(InhibitReportsTest, ReportIsAnsweredWithoutADiscard) {
   EXPECT_THAT(rig.discarded(), IsEmpty()) << "the guest may use the page again";
 }
 
-// ---- written behind
-// --------------------------------------------------------------------------------
+// ---- written behind ----------------------------------------------------------------------------
 
 class WriteBehindTest : public ::testing::Test {
  protected:

@@ -158,7 +158,7 @@ TEST_F(DeviceStatusTest, DriverWithoutVersion1IsRefused) {
   EXPECT_THAT(rig_.log(), ElementsAre(HasSubstr("legacy driver")));
 }
 
-TEST(DeviceInsistsTest, DriverWithoutMustTellHostIsRefusedIfTheDeviceInsists) {
+TEST(DeviceInsistsTest, BAL_D_01_DriverWithoutMustTellHostIsRefusedIfTheDeviceInsists) {
   Rig rig({.device = {.require_must_tell_host = true},
            .accepted = everything_but(Feature::kMustTellHost)});
 

@@ -146,10 +146,9 @@ TEST(DeviceQueueNumberTest, FixedNumbersLeaveGaps) {
   EXPECT_TRUE(rig.device().has_queue(4));
 }
 
-// ---- kicks before DRIVER_OK
-// -----------------------------------------------------------------------
+// ---- kicks before DRIVER_OK --------------------------------------------------------------------
 
-TEST(DeviceEarlyKickTest, KickBeforeDriverOkIsNotObeyedAndNotLost) {
+TEST(DeviceEarlyKickTest, DSF_D_01_KickBeforeDriverOkIsNotObeyedAndNotLost) {
   Rig rig;
   rig.negotiate().set_queues();
   rig.send(kInflateQueue, testing::pfn_message({5}));

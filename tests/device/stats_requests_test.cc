@@ -36,7 +36,7 @@ Bytes entries(std::initializer_list<std::pair<int, std::uint64_t>> all) {
   return out;
 }
 
-TEST(ParseStatsTest, EntriesOfTenBytesGiveValuesByTag) {
+TEST(ParseStatsTest, BAL_D_08_EntriesOfTenBytesGiveValuesByTag) {
   const BalloonStats stats = parse_stats(entries({{4, 0x1122334455667788}, {0, 7}}));
 
   EXPECT_EQ(stats.value(StatTag::kFreeMemory), 0x1122334455667788u);
@@ -51,7 +51,7 @@ TEST(ParseStatsTest, ZeroIsAValue) {
   EXPECT_EQ(parse_stats(entries({{2, 0}})).value(StatTag::kMajorFaults), 0u);
 }
 
-TEST(ParseStatsTest, LastKnownTagIsKnownAndTheNextIsNot) {
+TEST(ParseStatsTest, BAL_D_07_LastKnownTagIsKnownAndTheNextIsNot) {
   const BalloonStats stats = parse_stats(entries({{15, 1}, {16, 2}, {65535, 3}}));
 
   EXPECT_EQ(stats.value(StatTag::kDirectReclaims), 1u);
@@ -84,7 +84,7 @@ TEST(StatTagTest, TagsHaveNamesAndUnits) {
 }
 
 // Every tag: its name is its own, and those that count events are these.
-TEST(StatTagTest, CountsAreFaultsHugePagesKillsAndStalls) {
+TEST(StatTagTest, BAL_I_08_CountsAreFaultsHugePagesKillsAndStalls) {
   std::vector<int> counts;
   std::vector<std::string_view> names;
   for (int tag = 0; tag < static_cast<int>(kStatCount); ++tag) {

@@ -60,7 +60,7 @@ TEST_F(DeviceStatsTest, FirstBufferIsReadAndHeld) {
   EXPECT_THAT(rig_.all_errors(), IsEmpty());
 }
 
-TEST_F(DeviceStatsTest, RequestUsesTheBufferThatIsHeld) {
+TEST_F(DeviceStatsTest, BAL_I_07_RequestUsesTheBufferThatIsHeld) {
   post(free_memory(1));
 
   ASSERT_TRUE(rig_.device().request_stats(kSecond));

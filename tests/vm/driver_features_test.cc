@@ -4,113 +4,30 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
-#include <memory>
 #include <optional>
-#include <set>
-#include <utility>
 
-#include "base/page_ranges.h"
-#include "memory/test_discarders.h"
-#include "vballoon/sim/balloon_driver.h"
-#include "vballoon/sim/guest_kernel.h"
-#include "vballoon/transport/mmio.h"
-#include "vm/mmio_access.h"
+#include "vm/guest_fixture.h"
 
 namespace vballoon {
 namespace {
 
-using sim::BalloonDriver;
-using sim::DriverOptions;
-using sim::DriverWait;
-using sim::GuestKernel;
-using sim::MmioAccess;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::Ge;
 using ::testing::IsEmpty;
+using testing::kSecond;
 using ::testing::SizeIs;
 
-constexpr std::chrono::nanoseconds kSecond = std::chrono::seconds(1);
-
-class DriverFeaturesTest : public ::testing::Test {
- protected:
-  // Reports are made only while much is free: 32 blocks of 2 MiB and more.
-  static constexpr std::uint64_t kPages = 65536;
-
-  // Boots a guest; the device offers these features and the driver accepts what it can.
-  void boot(Features features, DriverOptions options = {}) {
-    auto discarder = std::make_unique<testing::RecordingDiscarder>();
-    recorded_ = discarder.get();
-    mmio_ = MmioTransport::create(memory_, std::move(discarder),
-                                  {.features = features,
-                                   .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
-                                   .clock = [this] { return now_; }},
-                                  {.queue_notify = [this](std::uint16_t queue) { kick(queue); }})
-                .value();
-    access_ = MmioAccess::probe(
-                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-                   .write = [this](std::uint64_t o, unsigned s,
-                                   std::uint64_t v) { mmio_->write(o, s, v); }})
-                  .value();
-    options.features = features;
-    driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
-  }
-
-  // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK.
-  void kick(std::uint16_t queue) {
-    kicks_before_ok_ += (device().read_status() & kStatusDriverOk) == 0 ? 1 : 0;
-    device().process(queue);
-    kicked_.insert(queue);
-  }
-  void serve() {
-    for (const std::uint16_t queue : std::exchange(kicked_, {})) {
-      while (device().process(queue)) {
-      }
-    }
-  }
-  // Lets both sides work until neither has anything to do at this time.
-  DriverWait run() {
-    DriverWait wait;
-    do {
-      serve();
-      wait = driver_->step(now_);
-    } while (!kicked_.empty() || wait.kind == DriverWait::Kind::kUsedBuffer);
-    return wait;
-  }
-  // From now to the time for which the driver waits, and on.
-  void run_for(std::chrono::nanoseconds duration) {
-    const auto end = now_ + duration;
-    for (DriverWait wait = run(); wait.kind == DriverWait::Kind::kTime && wait.until <= end;
-         wait = run()) {
-      now_ = wait.until;
-    }
-    now_ = end;
-  }
-  BalloonDevice& device() { return mmio_->device(); }
-
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kPages << kPageShift}}).value();
-  sim::PageAllocator allocator_{PageRanges{{0, kPages}}};
-  GuestKernel kernel_{allocator_};
-  std::chrono::nanoseconds now_{0};
-  testing::RecordingDiscarder* recorded_ = nullptr;
-  std::set<std::uint16_t> kicked_;
-  int kicks_before_ok_ = 0;
-  std::unique_ptr<MmioTransport> mmio_;
-  std::unique_ptr<MmioAccess> access_;
-  std::unique_ptr<BalloonDriver> driver_;
-};
+class DriverFeaturesTest : public testing::GuestFixture {};
 
 constexpr Features kWithStats{Feature::kMustTellHost, Feature::kStatsVq};
 constexpr Features kWithReports{Feature::kMustTellHost, Feature::kPageReporting};
 constexpr Features kWithPoison = kWithReports.with(Feature::kPagePoison);
 
-// ---- statistics
-// -----------------------------------------------------------------------------------
+// ---- statistics --------------------------------------------------------------------------------
 
-TEST_F(DriverFeaturesTest, BAL_G_19_BAL_G_21_StatisticsAreThereAfterTheBoot) {
+TEST_F(DriverFeaturesTest, BAL_G_19_BAL_G_21_BAL_G_22_StatisticsAreThereAfterTheBoot) {
   boot(kWithStats, {.kernel = &kernel_});
 
   run();
@@ -120,9 +37,10 @@ TEST_F(DriverFeaturesTest, BAL_G_19_BAL_G_21_StatisticsAreThereAfterTheBoot) {
   EXPECT_THAT(report.latest->values, Each(::testing::Ne(std::nullopt)));
   EXPECT_EQ(report.latest->value(StatTag::kTotalMemory), kPages * kPageSize);
   EXPECT_THAT(report.latest->unknown, IsEmpty());
+  EXPECT_EQ(device().metrics().count(Errc::kPayloadNotMultiple), 0u);
 }
 
-TEST_F(DriverFeaturesTest, BAL_G_20_RequestIsAnsweredWithTheValuesOfNow) {
+TEST_F(DriverFeaturesTest, BAL_G_20_BAL_G_25_RequestIsAnsweredWithTheValuesOfNow) {
   boot(kWithStats, {.kernel = &kernel_});
   run();
   const auto before = device().stats().latest->value(StatTag::kFreeMemory);
@@ -133,6 +51,7 @@ TEST_F(DriverFeaturesTest, BAL_G_20_RequestIsAnsweredWithTheValuesOfNow) {
   run();
 
   EXPECT_FALSE(device().stats().requested);
+  EXPECT_THAT(device().stats().latest->values, Each(::testing::Ne(std::nullopt)));
   EXPECT_EQ(*before - *device().stats().latest->value(StatTag::kFreeMemory), 8 * kPageSize);
   kernel_.free(*block);
 }
@@ -185,8 +104,7 @@ TEST_F(DriverFeaturesTest, StatisticsComeInAnIntervalWhileTheBalloonWorks) {
   EXPECT_EQ(device().ballooned_pages(), 5000u);
 }
 
-// ---- free page reports
-// ------------------------------------------------------------------------------
+// ---- free page reports -------------------------------------------------------------------------
 
 TEST_F(DriverFeaturesTest, BAL_G_42_BAL_G_43_LargeFreeBlocksAreReportedTwoSecondsAfterTheBoot) {
   boot(kWithReports);
@@ -237,11 +155,12 @@ TEST_F(DriverFeaturesTest, BAL_G_41_ReportedPagesAreNotUsedBeforeTheAnswer) {
   EXPECT_EQ(allocator_.free_pages(), free_before);
 }
 
-// ---- poison
-// -----------------------------------------------------------------------------------------
+// ---- poison ------------------------------------------------------------------------------------
 
-TEST_F(DriverFeaturesTest, BAL_G_37_PoisonIsWrittenBeforeDriverOk) {
+TEST_F(DriverFeaturesTest, BAL_G_37_BAL_G_38_PoisonIsWrittenBeforeDriverOkAndNotAgain) {
   boot(kWithPoison, {.poison_value = 0xAAAAAAAA});
+  ASSERT_TRUE(device().set_target_pages(100));
+  run_for(5 * kSecond);
 
   EXPECT_EQ(access_->read_config(kPoisonValueOffset), 0xAAAAAAAAu);
   EXPECT_EQ(device().metrics().count(Errc::kPoisonChanged), 0u);

@@ -36,12 +36,12 @@ sim::MmioWindow balloon_but_for(MmioRegister which, std::uint32_t value) {
           .write = [](std::uint64_t, unsigned, std::uint64_t) {}};
 }
 
-TEST(MmioProbeTest, DeviceWithoutTheMagicValueIsNone) {
+TEST(MmioProbeTest, MMI_G_06_MMI_G_24_DeviceWithoutTheMagicValueIsNone) {
   EXPECT_EQ(MmioAccess::probe(balloon_but_for(MmioRegister::kMagicValue, 0)).error().code,
             Errc::kNotSupported);
 }
 
-TEST(MmioProbeTest, LegacyDeviceIsRefusedByItsVersion) {
+TEST(MmioProbeTest, MMI_G_08_LegacyDeviceIsRefusedByItsVersion) {
   EXPECT_THAT(MmioAccess::probe(balloon_but_for(MmioRegister::kVersion, 1)).error().message(),
               HasSubstr("version 1"));
 }
@@ -118,7 +118,7 @@ TEST_P(MmioDriverTest, DriverReachesItsTargetUpAndDown) {
   EXPECT_EQ(mmio_->device().actual_pages(), 100u);
 }
 
-TEST_P(MmioDriverTest, EveryAnswerComesWithAnInterrupt) {
+TEST_P(MmioDriverTest, MMI_G_19_MMI_G_32_EveryAnswerComesWithAnInterrupt) {
   resize(3000);
 
   EXPECT_THAT(interrupts_, Each(::testing::Ne(0u)));

@@ -173,8 +173,7 @@ RC_GTEST_PROP(PfnArrayProperty, LongRunsOfAnyDirectionNameEachEntryOnce, ()) {
   RC_ASSERT(named == std::multiset<Pfn>(entries.begin(), entries.end()));
 }
 
-// ---- 64-bit entries
-// -------------------------------------------------------------------------------
+// ---- 64-bit entries ----------------------------------------------------------------------------
 
 std::vector<std::byte> wide_pfns(std::initializer_list<std::uint64_t> values) {
   return words(values);

@@ -48,7 +48,7 @@ struct DriverOptions {
   std::uint16_t queue_size = 256;
   QueueNumbering numbering = QueueNumbering::kDense;
   // Whose memory it is; must outlive the driver. Null: the allocator is all there is.
-  const GuestKernel* kernel = nullptr;
+  GuestKernel* kernel = nullptr;
   // What the guest fills free pages with, one byte four times; unset: with nothing.
   std::optional<std::uint32_t> poison_value = std::nullopt;
   // Make the first statistics available, and kick, before DRIVER_OK: against the standard, and what

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include "guest/hint_sender.h"
+
+#include <cassert>
+#include <limits>
+#include <span>
+
+#include "wire/little_endian.h"
+
+namespace vballoon::sim {
+namespace {
+
+constexpr std::size_t kIdBytes = 4;
+constexpr std::size_t kStartOffset = 0;
+constexpr std::size_t kStopOffset = 4;
+
+}  // namespace
+
+HintSender::HintSender(DriverQueue& queue, DmaBuffer buffer, PageAllocator& allocator)
+    : queue_(queue), buffer_(buffer), allocator_(allocator) {
+  assert(queue.size() >= 2);
+}
+
+HintSender::~HintSender() { scan(std::numeric_limits<std::uint64_t>::max()); }
+
+void HintSender::send(std::size_t offset, std::uint32_t id) {
+  store_le(buffer_.bytes.data() + offset, id);
+  const GuestBuffer message{buffer_.address + offset, kIdBytes};
+  [[maybe_unused]] const bool added = queue_.add(std::span(&message, 1), {}, 0);
+  assert(added);
+}
+
+void HintSender::begin(std::uint32_t command) {
+  active_ = command;
+  sending_ = true;
+  send(kStartOffset, command);
+}
+
+// False when the ring is full. One entry is kept for the id that ends the round.
+bool HintSender::send_blocks() {
+  while (const auto block = allocator_.allocate(kMaxOrder)) {
+    if (queue_.free_descriptors() <= 1) {
+      allocator_.free(*block);
+      return false;
+    }
+    const PageRange pages = block->pages();
+    const GuestBuffer buffer{pages.first << kPageShift, static_cast<std::uint32_t>(pages.bytes())};
+    [[maybe_unused]] const bool added = queue_.add({}, std::span(&buffer, 1), 0);
+    assert(added);
+    allocator_.push(held_, *block);
+  }
+  return true;
+}
+
+HintSender::Progress HintSender::step(std::uint32_t command) {
+  do {
+    while (queue_.take_used()) {
+    }
+  } while (queue_.enable_interrupts());
+  const bool all_used = queue_.free_descriptors() == queue_.size();
+  if (command == kHintDone) scan(std::numeric_limits<std::uint64_t>::max());
+  if (!sending_) {
+    const bool wanted = command != kHintStop && command != kHintDone && command != active_;
+    if (!wanted) return {};
+    // The buffers with the ids are the device's until it has used them.
+    if (!all_used) return {.waits = true};
+    begin(command);
+  }
+  if (command == active_ && !send_blocks()) return {queue_.publish(), true};
+  if (queue_.free_descriptors() == 0) return {queue_.publish(), true};
+  send(kStopOffset, kHintStop);
+  sending_ = false;
+  // Another round may be wanted already.
+  return {queue_.publish(), command != active_ && command != kHintStop && command != kHintDone};
+}
+
+std::uint64_t HintSender::scan(std::uint64_t pages) {
+  std::uint64_t freed = 0;
+  while (freed < pages) {
+    const auto block = allocator_.pop(held_);
+    if (!block) break;
+    allocator_.free(*block);
+    freed += block->pages().count;
+  }
+  return freed;
+}
+
+}  // namespace vballoon::sim

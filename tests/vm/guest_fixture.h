@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// A guest with its kernel, a driver and a device, joined by the registers of virtio-mmio and served
+// by one thread, step by step.
+#ifndef VBALLOON_TESTS_VM_GUEST_FIXTURE_H_
+#define VBALLOON_TESTS_VM_GUEST_FIXTURE_H_
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/page_ranges.h"
+#include "memory/test_discarders.h"
+#include "vballoon/sim/balloon_driver.h"
+#include "vballoon/sim/guest_kernel.h"
+#include "vballoon/transport/mmio.h"
+#include "vm/mmio_access.h"
+
+namespace vballoon::testing {
+
+using sim::BalloonDriver;
+using sim::DriverOptions;
+using sim::DriverWait;
+using sim::GuestKernel;
+using sim::MmioAccess;
+
+inline constexpr std::chrono::nanoseconds kSecond = std::chrono::seconds(1);
+
+class GuestFixture : public ::testing::Test {
+ protected:
+  // Reports are made only while much is free: 32 blocks of 2 MiB and more.
+  static constexpr std::uint64_t kPages = 65536;
+
+  // Boots a guest; the device offers these features and the driver accepts what it can.
+  void boot(Features features, DriverOptions options = {}) {
+    auto discarder = std::make_unique<RecordingDiscarder>();
+    recorded_ = discarder.get();
+    mmio_ = MmioTransport::create(memory_, std::move(discarder),
+                                  {.features = features,
+                                   .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
+                                   .on_free_page_hints =
+                                       [this](std::span<const PageRange> pages) {
+                                         hinted_.insert(hinted_.end(), pages.begin(), pages.end());
+                                       },
+                                   .clock = [this] { return now_; }},
+                                  {.queue_notify = [this](std::uint16_t queue) { kick(queue); }})
+                .value();
+    access_ = MmioAccess::probe(
+                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
+                   .write = [this](std::uint64_t o, unsigned s,
+                                   std::uint64_t v) { mmio_->write(o, s, v); }})
+                  .value();
+    options.features = features;
+    driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
+  }
+
+  // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK.
+  void kick(std::uint16_t queue) {
+    kicks_before_ok_ += (device().read_status() & kStatusDriverOk) == 0 ? 1 : 0;
+    device().process(queue);
+    kicked_.insert(queue);
+  }
+  void serve() {
+    for (const std::uint16_t queue : std::exchange(kicked_, {})) {
+      while (device().process(queue)) {
+      }
+    }
+  }
+  // Lets both sides work until neither has anything to do at this time.
+  DriverWait run() {
+    DriverWait wait;
+    do {
+      serve();
+      wait = driver_->step(now_);
+    } while (!kicked_.empty() || wait.kind == DriverWait::Kind::kUsedBuffer);
+    return wait;
+  }
+  // From now to the time for which the driver waits, and on.
+  void run_for(std::chrono::nanoseconds duration) {
+    const auto end = now_ + duration;
+    for (DriverWait wait = run(); wait.kind == DriverWait::Kind::kTime && wait.until <= end;
+         wait = run()) {
+      now_ = wait.until;
+    }
+    now_ = end;
+  }
+  BalloonDevice& device() { return mmio_->device(); }
+
+  std::shared_ptr<const GuestMemory> memory_ =
+      GuestMemory::allocate(std::vector<RegionLayout>{{0, kPages << kPageShift}}).value();
+  sim::PageAllocator allocator_{PageRanges{{0, kPages}}};
+  GuestKernel kernel_{allocator_};
+  std::chrono::nanoseconds now_{0};
+  RecordingDiscarder* recorded_ = nullptr;
+  std::set<std::uint16_t> kicked_;
+  int kicks_before_ok_ = 0;
+  std::vector<PageRange> hinted_;
+  std::unique_ptr<MmioTransport> mmio_;
+  std::unique_ptr<MmioAccess> access_;
+  std::unique_ptr<BalloonDriver> driver_;
+};
+
+}  // namespace vballoon::testing
+
+#endif  // VBALLOON_TESTS_VM_GUEST_FIXTURE_H_
