@@ -4,6 +4,7 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import pathlib
 import sys
 import tempfile
@@ -69,6 +70,44 @@ class FitTest(unittest.TestCase):
 
         self.assertEqual(mutate.programs_by_id(tests),
                          {"BAL-D-04": {"ring_tests"}, "BAL-D-05": {"ring_tests"}})
+
+
+class CopyTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.source = pathlib.Path(folder.name, "source")
+        self.copy = pathlib.Path(folder.name, "copy")
+        (self.source / "src").mkdir(parents=True)
+        (self.source / "src/x.cc").write_text(SOURCE, encoding="utf-8")
+
+    def test_all_but_what_is_built_is_copied(self):
+        (self.source / "build").mkdir()
+        (self.source / "build/x.o").write_text("", encoding="utf-8")
+
+        mutate.bring_up_to_date(self.source, self.copy)
+
+        self.assertEqual((self.copy / "src/x.cc").read_text(encoding="utf-8"), SOURCE)
+        self.assertFalse((self.copy / "build").exists())
+
+    # Objects may be of a mutation that is gone: an older source would hide that.
+    def test_file_that_is_the_same_keeps_its_time(self):
+        mutate.bring_up_to_date(self.source, self.copy)
+        os.utime(self.copy / "src/x.cc", (2_000_000_000, 2_000_000_000))
+
+        mutate.bring_up_to_date(self.source, self.copy)
+
+        self.assertEqual((self.copy / "src/x.cc").stat().st_mtime, 2_000_000_000)
+
+    def test_file_that_differs_is_copied_and_new(self):
+        mutate.bring_up_to_date(self.source, self.copy)
+        (self.copy / "src/x.cc").write_text("mutated", encoding="utf-8")
+        os.utime(self.source / "src/x.cc", (1, 1))
+
+        mutate.bring_up_to_date(self.source, self.copy)
+
+        self.assertEqual((self.copy / "src/x.cc").read_text(encoding="utf-8"), SOURCE)
+        self.assertGreater((self.copy / "src/x.cc").stat().st_mtime, 1)
 
 
 class OutcomeTest(unittest.TestCase):
