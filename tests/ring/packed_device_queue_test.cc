@@ -292,6 +292,17 @@ TEST_F(PackedEventIndexTest, EnabledKicksNameTheNextEntryOfTheRound) {
   EXPECT_EQ(ring_.device_event(), (RawEvent{3 | kWrap, kSpecific}));
 }
 
+TEST_F(PackedEventIndexTest, EnabledKicksNameTheEntryBehindWhatIsHeld) {
+  offer(0);
+  offer(1);
+  const DescriptorChain first = pop_chain();
+  const DescriptorChain second = pop_chain();
+
+  EXPECT_FALSE(queue_.enable_kicks());
+
+  EXPECT_EQ(ring_.device_event(), (RawEvent{2 | kWrap, kSpecific}));
+}
+
 TEST_F(PackedEventIndexTest, EnabledKicksNameTheNextEntryOfTheSecondRound) {
   turn(kSize + 3);
 

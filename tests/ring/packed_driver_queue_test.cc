@@ -301,6 +301,16 @@ TEST_F(PackedDriverQueueTest, DeviceIsNotKickedBeforeTheEntryItWaitsFor) {
   EXPECT_FALSE(driver_->publish());
 }
 
+TEST_F(PackedDriverQueueTest, InterruptsAreAskedForAtTheEntryOfTheOldestBuffer) {
+  create_with_event_index();
+  ASSERT_TRUE(add(1, 0, 1) && add(1, 0, 2));
+  (void)driver_->publish();
+
+  EXPECT_FALSE(driver_->enable_interrupts());
+
+  EXPECT_EQ(ring_.driver_event(), (RawEvent{0 | kWrap, kSpecific}));
+}
+
 TEST_F(PackedDriverQueueTest, InterruptsAreAskedForAtTheNextEntryOfTheRound) {
   create_with_event_index();
   turn(kSize + 3);

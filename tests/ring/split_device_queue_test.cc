@@ -245,6 +245,14 @@ TEST_F(SplitEventIndexTest, EnabledKicksNameTheNextEntryAndLeaveTheFlagsZero) {
   EXPECT_EQ(ring_.used_flags(), 0u);
 }
 
+TEST_F(SplitEventIndexTest, EnabledKicksNameTheEntryBehindWhatIsHeld) {
+  const auto chains = offer_and_pop(2);
+
+  EXPECT_FALSE(queue_.enable_kicks());
+
+  EXPECT_EQ(ring_.avail_event(), 2u);
+}
+
 TEST_F(SplitEventIndexTest, DisabledKicksNameAnEntryThatIsBehindAndLeaveTheFlagsZero) {
   turn(3);
 
