@@ -6,9 +6,11 @@
 #include <cstddef>
 #include <utility>
 
+#include "vballoon/transport/mmio.h"
 #include "vm/device_thread.h"
 #include "vm/discard_thread.h"
 #include "vm/event_fd.h"
+#include "vm/mmio_access.h"
 
 namespace vballoon::sim {
 namespace {
@@ -91,6 +93,10 @@ struct Machine::Impl {
   [[nodiscard]] nanoseconds device_system_time() const {
     return thread ? thread->system_time() + discards->system_time() : thread_system_time();
   }
+  [[nodiscard]] Result<void> make_device(std::shared_ptr<const GuestMemory> memory,
+                                         std::unique_ptr<Discarder> discarder,
+                                         const MachineOptions& options);
+  [[nodiscard]] Result<void> connect_driver();
   void kick(std::uint16_t queue);
   nanoseconds drain();
   [[nodiscard]] bool run(const std::function<bool()>& keep_going);
@@ -98,12 +104,16 @@ struct Machine::Impl {
 
   Clock clock;
   NotifyMode notify = NotifyMode::kEventfd;
-  const EventFd call;        // the device's interrupts
-  std::uint32_t kicked = 0;  // kDirect: a bit a queue
-  std::unique_ptr<BalloonDevice> device;
+  const EventFd call;                   // the device's interrupts
+  std::uint32_t kicked = 0;             // kDirect: a bit a queue
+  std::unique_ptr<MmioTransport> mmio;  // has the device, or
+  std::unique_ptr<BalloonDevice> own_device;
+  BalloonDevice* device = nullptr;
   std::unique_ptr<DeviceThread> thread;
   std::unique_ptr<DiscardThread> discards;
-  std::unique_ptr<InProcessAccess> access;
+  std::unique_ptr<InProcessAccess> access_by_call;
+  std::unique_ptr<MmioAccess> access_by_registers;
+  DeviceAccess* access = nullptr;
   std::unique_ptr<BalloonDriver> driver;
 };
 
@@ -133,11 +143,63 @@ bool Machine::Impl::run(const std::function<bool()>& keep_going) {
   return false;
 }
 
+Result<void> Machine::Impl::make_device(std::shared_ptr<const GuestMemory> memory,
+                                        std::unique_ptr<Discarder> discarder,
+                                        const MachineOptions& options) {
+  BalloonOptions wanted = options.device;
+  wanted.discards_owed = [this] {
+    if (discards) discards->wake();
+  };
+  wanted.wake = [this](std::uint16_t queue) { kick(queue); };
+  if (options.mmio) {
+    MmioOptions registers{.queue_notify = [this](std::uint16_t queue) { kick(queue); }};
+    if (notify == NotifyMode::kEventfd) {
+      registers.interrupt_line = [this](bool asserted) {
+        if (asserted) call.signal();
+      };
+    }
+    auto made = MmioTransport::create(std::move(memory), std::move(discarder), std::move(wanted),
+                                      std::move(registers));
+    if (!made) return tl::unexpected(made.error());
+    mmio = std::move(*made);
+    device = &mmio->device();
+    return {};
+  }
+  if (notify == NotifyMode::kEventfd) {
+    wanted.notify_queue = [this](std::uint16_t) { call.signal(); };
+    wanted.notify_config = [this] { call.signal(); };
+  }
+  auto made = BalloonDevice::create(std::move(memory), std::move(discarder), std::move(wanted));
+  if (!made) return tl::unexpected(made.error());
+  own_device = std::move(*made);
+  device = own_device.get();
+  return {};
+}
+
+Result<void> Machine::Impl::connect_driver() {
+  if (!mmio) {
+    access_by_call =
+        std::make_unique<InProcessAccess>(*device, [this](std::uint16_t queue) { kick(queue); });
+    access = access_by_call.get();
+    return {};
+  }
+  auto found = MmioAccess::probe(
+      {.read = [this](std::uint64_t offset, unsigned size) { return mmio->read(offset, size); },
+       .write = [this](std::uint64_t offset, unsigned size,
+                       std::uint64_t value) { mmio->write(offset, size, value); }});
+  if (!found) return tl::unexpected(found.error());
+  access_by_registers = std::move(*found);
+  access = access_by_registers.get();
+  return {};
+}
+
 // False when no answer can come. A direct device is served here and not within its kick, so that
 // the driver comes back to the machine after each message.
 bool Machine::Impl::let_device_answer() {
   if (notify == NotifyMode::kEventfd) {
     call.wait();
+    // Before the driver looks: what comes later asserts the line again.
+    if (access_by_registers) access_by_registers->take_interrupt();
     return true;
   }
   const std::uint32_t queues = std::exchange(kicked, 0);
@@ -165,26 +227,15 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
   auto impl = std::make_unique<Impl>(std::move(*call));
   impl->notify = options.notify;
 
-  BalloonOptions device_options = options.device;
-  impl->clock = device_options.clock ? device_options.clock : steady_clock();
-  if (options.notify == NotifyMode::kEventfd) {
-    device_options.notify_queue = [call_fd = &impl->call](std::uint16_t) { call_fd->signal(); };
-    device_options.notify_config = [call_fd = &impl->call] { call_fd->signal(); };
+  impl->clock = options.device.clock ? options.device.clock : steady_clock();
+  if (auto made = impl->make_device(memory, std::move(discarder), options); !made) {
+    return tl::unexpected(made.error());
   }
-  device_options.discards_owed = [m = impl.get()] {
-    if (m->discards) m->discards->wake();
-  };
-  device_options.wake = [m = impl.get()](std::uint16_t queue) { m->kick(queue); };
-  auto device = BalloonDevice::create(memory, std::move(discarder), std::move(device_options));
-  if (!device) return tl::unexpected(device.error());
-  impl->device = std::move(*device);
-
   if (options.notify == NotifyMode::kEventfd) {
     impl->discards = std::make_unique<DiscardThread>(*impl->device, std::move(*owed));
     impl->thread = std::make_unique<DeviceThread>(*impl->device, std::move(*kick), options.watch);
   }
-  impl->access = std::make_unique<InProcessAccess>(
-      *impl->device, [m = impl.get()](std::uint16_t queue) { m->kick(queue); });
+  if (auto found = impl->connect_driver(); !found) return tl::unexpected(found.error());
 
   DriverOptions driver_options = options.driver;
   driver_options.dialect = options.device.dialect;

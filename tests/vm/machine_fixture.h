@@ -24,12 +24,13 @@
 
 namespace vballoon::testing {
 
-using MachineMode = std::tuple<Dialect, sim::NotifyMode>;
+// The last: whether the driver has nothing but the registers of virtio-mmio.
+using MachineMode = std::tuple<Dialect, sim::NotifyMode, bool>;
 
 inline std::string name_of(const ::testing::TestParamInfo<MachineMode>& mode) {
   const bool direct = std::get<sim::NotifyMode>(mode.param) == sim::NotifyMode::kDirect;
   return std::string(dialect_row(std::get<Dialect>(mode.param)).name) +
-         (direct ? "_direct" : "_eventfd");
+         (direct ? "_direct" : "_eventfd") + (std::get<bool>(mode.param) ? "_mmio" : "");
 }
 
 inline auto dialects() {

@@ -21,13 +21,16 @@ using ::vballoon::testing::RecordingDiscarder;
 // The thread sanitizer runs all of it: half of the modes have a thread of the device.
 class MachineThreadsTest : public ::testing::TestWithParam<MachineMode> {
  protected:
+  MachineThreadsTest() { rig_.options.mmio = std::get<bool>(GetParam()); }
+
   MachineRig rig_{std::get<Dialect>(GetParam()), std::get<NotifyMode>(GetParam())};
 };
 
 INSTANTIATE_TEST_SUITE_P(Modes, MachineThreadsTest,
                          ::testing::Combine(testing::dialects(),
                                             ::testing::Values(NotifyMode::kDirect,
-                                                              NotifyMode::kEventfd)),
+                                                              NotifyMode::kEventfd),
+                                            ::testing::Bool()),
                          [](const auto& param) { return testing::name_of(param); });
 
 TEST_P(MachineThreadsTest, InflationReachesItsTargetOnBothSides) {

@@ -30,6 +30,8 @@ struct MachineOptions {
   BalloonOptions device = {};
   DriverOptions driver = {};
   NotifyMode notify = NotifyMode::kEventfd;
+  // The driver has nothing of the device but the registers of virtio-mmio.
+  bool mmio = false;
   // With kEventfd: how long the device's thread watches the rings before it sleeps.
   std::chrono::nanoseconds watch{0};
 };

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT
+// One script of a guest's life, over either ring, by call or by registers, in every dialect, with
+// discards before the answer or behind it: the outcome is the same, and the memory as it should be.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "oracle.h"
+#include "sizes.h"
+#include "vballoon/discarder.h"
+#include "vballoon/sim/aging.h"
+#include "vballoon/sim/machine.h"
+#include "wire/dialect.h"
+
+namespace vballoon::tool {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+struct Way {
+  Dialect dialect = Dialect::kStandard;
+  bool packed = false;
+  bool mmio = false;
+  bool write_behind = false;
+};
+
+std::string name_of(const Way& way) {
+  return std::string(dialect_row(way.dialect).name) + (way.packed ? "_packed" : "_split") +
+         (way.mmio ? "_mmio" : "_by_call") + (way.write_behind ? "_write_behind" : "_sync");
+}
+
+constexpr std::uint64_t kRegionBytes = 16 * kMiB;
+constexpr std::uint64_t kSeed = 42;
+
+// By pfn, which all lie below the end of the guest's memory.
+PageSet pages_in(const sim::BalloonDriver& driver, std::uint64_t end) {
+  PageSet pages(end);
+  driver.for_each_block([&](sim::Block block) { pages.add(block.pages()); });
+  return pages;
+}
+
+std::vector<Pfn> members(const PageSet& pages) {
+  std::vector<Pfn> list;
+  for (Pfn pfn = 0; pfn < pages.size(); ++pfn) {
+    if (pages.contains(pfn)) list.push_back(pfn);
+  }
+  return list;
+}
+
+// A guest of two regions that has been used when its driver comes. What a step finds wrong is an
+// error of the test.
+class ScriptedGuest {
+ public:
+  explicit ScriptedGuest(const Way& way) : way_(way) {
+    used_ = age_guest(allocator_, sim::GuestAge::kAged, kSeed);
+    EXPECT_TRUE(oracle_.mark_all(kGoOn));
+    const PageSet free_before = free_pages_of(allocator_);
+    auto discarder = make_kernel_discarder();
+    machine_ = sim::Machine::start(memory_, allocator_, std::move(discarder), options(way)).value();
+    oracle_.except_driver_pages(free_before, allocator_);
+    for (Pfn pfn = 0; pfn < kEnd; ++pfn) {
+      if (free_before.contains(pfn) && !allocator_.is_free(pfn)) driver_pages_.add(pfn);
+    }
+  }
+
+  // From an empty balloon to that many pages, and what the memory says of it.
+  void inflate(std::uint64_t pages) {
+    ASSERT_TRUE(oracle_.before_inflate());
+    const auto report = machine_->resize(pages).value();
+    ASSERT_TRUE(report.reached);
+    EXPECT_EQ(report.device.stages.discard_behind.count() != 0, way_.write_behind);
+    EXPECT_THAT(oracle_.after_inflate(machine_->driver(), report, kGoOn), IsEmpty());
+  }
+  void deflate() {
+    ASSERT_TRUE(machine_->resize(0).value().reached);
+    EXPECT_THAT(oracle_.after_deflate(*machine_, kGoOn), IsEmpty());
+  }
+  // Up and down on the way, without a look at the memory.
+  void move_to(std::uint64_t pages) { ASSERT_TRUE(machine_->resize(pages).value().reached); }
+  // A process ends: half of what the guest used is free.
+  void free_half_of_the_used_pages() {
+    for (std::uint64_t left = used_.pages / 2; left != 0 && !used_.empty();) {
+      const sim::Block block = *allocator_.pop(used_);
+      allocator_.free(block);
+      left -= std::min(left, block.pages().count);
+    }
+  }
+
+  [[nodiscard]] std::uint64_t free_pages() const { return allocator_.free_pages(); }
+  [[nodiscard]] std::vector<Pfn> ballooned() const {
+    return members(pages_in(machine_->driver(), kEnd));
+  }
+  [[nodiscard]] std::vector<Pfn> ballooned_or_the_drivers() const {
+    PageSet pages = driver_pages_;
+    for (const Pfn pfn : ballooned()) pages.add(pfn);
+    return members(pages);
+  }
+  [[nodiscard]] Features features() { return machine_->driver().features(); }
+
+ private:
+  static constexpr std::uint64_t kUpper = 64 * kMiB;
+  static constexpr std::uint64_t kEnd = (kUpper + kRegionBytes) / kPageSize;
+  static bool go_on(double) { return true; }
+  const Oracle::Tick kGoOn = go_on;
+
+  static sim::MachineOptions options(const Way& way) {
+    Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
+    if (way.packed) features = features.with(Feature::kRingPacked);
+    sim::MachineOptions options;
+    options.device.dialect = way.dialect;
+    options.device.features = features;
+    options.device.write_behind = way.write_behind;
+    options.driver.features = features;
+    options.driver.reserve_pages = 0;
+    options.mmio = way.mmio;
+    return options;
+  }
+
+  const Way way_;
+  const std::shared_ptr<const GuestMemory> memory_ =
+      GuestMemory::allocate(std::vector<RegionLayout>{{0, kRegionBytes}, {kUpper, kRegionBytes}},
+                            {Backing::kAnonymous, ThpMode::kOff})
+          .value();
+  sim::PageAllocator allocator_{std::vector<PageRange>{
+      {0, kRegionBytes / kPageSize}, {kUpper / kPageSize, kRegionBytes / kPageSize}}};
+  Oracle oracle_{memory_, kSeed};
+  sim::PageList used_;
+  PageSet driver_pages_{kEnd};
+  std::unique_ptr<sim::Machine> machine_;
+};
+
+struct Outcome {
+  std::vector<Pfn> everything;   // in the balloon when the guest had nothing free any more
+  std::vector<Pfn> with_driver;  // then, with the pages that the driver has for itself
+  std::vector<Pfn> last;         // in the balloon at the end, after ups and downs
+};
+
+Outcome run_script(const Way& way) {
+  SCOPED_TRACE(name_of(way));
+  ScriptedGuest guest(way);
+  EXPECT_EQ(guest.features().has(Feature::kRingPacked), way.packed);
+  Outcome outcome;
+  guest.inflate(guest.free_pages() / 3);
+  guest.deflate();
+  guest.free_half_of_the_used_pages();
+  guest.inflate(guest.free_pages());
+  outcome.everything = guest.ballooned();
+  outcome.with_driver = guest.ballooned_or_the_drivers();
+  EXPECT_THAT(outcome.everything, Not(IsEmpty()));
+  EXPECT_EQ(guest.free_pages(), 0U);
+  guest.deflate();
+  const std::uint64_t free = guest.free_pages();
+  guest.inflate(free / 2);
+  guest.move_to(free / 8);
+  guest.move_to(free / 4);
+  outcome.last = guest.ballooned();
+  EXPECT_EQ(outcome.last.size(), free / 4);
+  return outcome;
+}
+
+class ScriptedGuestTest : public ::testing::TestWithParam<Dialect> {};
+
+INSTANTIATE_TEST_SUITE_P(Dialects, ScriptedGuestTest,
+                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
+                                           Dialect::kScatterGather),
+                         [](const auto& dialect) {
+                           return std::string(dialect_row(dialect.param).name);
+                         });
+
+// run_script() looks at the memory after each step that the oracle knows to judge.
+TEST_P(ScriptedGuestTest, EveryRingAndTransportLeavesTheSamePagesSyncAndBehind) {
+  const Outcome first = run_script({GetParam()});
+  for (unsigned bits = 1; bits < 8; ++bits) {
+    const Way way{GetParam(), (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0};
+    const Outcome other = run_script(way);
+    EXPECT_TRUE(other.everything == first.everything) << name_of(way);
+    EXPECT_TRUE(other.last == first.last) << name_of(way);
+  }
+}
+
+// Rings and payload buffers differ in size; all else that is free goes into the balloon.
+TEST_P(ScriptedGuestTest, DialectTakesThePagesThatPfnArraysTake) {
+  EXPECT_TRUE(run_script({GetParam()}).with_driver == run_script({}).with_driver);
+}
+
+}  // namespace
+}  // namespace vballoon::tool
