@@ -84,7 +84,6 @@ void Allocate(benchmark::State& state) {
   report_pages(state, pages);
 }
 BENCHMARK(Allocate)
-    ->Name("Allocate")
     ->ArgNames({"gib", "age", "order"})
     ->ArgsProduct({{1, 8}, kAges, {0}})
     ->Args({8, static_cast<int>(GuestAge::kIdle), 10})
@@ -106,7 +105,6 @@ void Free(benchmark::State& state) {
   report_pages(state, pages);
 }
 BENCHMARK(Free)
-    ->Name("Free")
     ->ArgNames({"gib", "age", "sequence"})
     ->ArgsProduct({{1, 8}, kAges, kFreeOrders})
     ->Unit(benchmark::kMillisecond);

@@ -147,19 +147,16 @@ const std::vector<std::int64_t> kNotify{static_cast<std::int64_t>(NotifyMode::kD
                                         static_cast<std::int64_t>(NotifyMode::kEventfd)};
 
 BENCHMARK(Inflate)
-    ->Name("Inflate")
     ->ArgNames({"dialect", "eventfd"})
     ->ArgsProduct({kDialects, kNotify})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(Deflate)
-    ->Name("Deflate")
     ->ArgNames({"dialect", "eventfd"})
     ->ArgsProduct({kDialects, kNotify})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 BENCHMARK(SmallInflate)
-    ->Name("SmallInflate")
     ->ArgNames({"dialect", "eventfd", "pages"})
     ->ArgsProduct({kDialects, kNotify, {1, 16, 64, 256, 4096}})
     ->UseManualTime()

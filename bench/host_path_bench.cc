@@ -59,9 +59,8 @@ class Host {
   std::byte* payload() { return memory_->host(kPayload, 1 << 20); }
 
   // One message, there and back.
-  void send(std::uint16_t queue, std::span<const GuestBuffer> readable,
-            std::span<const GuestBuffer> writable) {
-    static_cast<void>(queues_[queue]->add(readable, writable, 0));
+  void send(std::uint16_t queue, std::span<const GuestBuffer> message) {
+    static_cast<void>(queues_[queue]->add(message, {}, 0));
     static_cast<void>(queues_[queue]->publish());
     while (device_->process(queue)) {
     }
@@ -97,20 +96,28 @@ void report(benchmark::State& state, const Host& host, const char* name, std::ui
 }
 
 // Half of the messages deflate, so that every inflation finds its pages outside the balloon.
-void HostPathPfn(benchmark::State& state) {
-  Host host(Dialect::kStandard);
-  const auto count = static_cast<std::uint64_t>(state.range(0));
-  const bool descending = state.range(1) != 0;
+void inflate_and_deflate(benchmark::State& state, Host& host, std::uint64_t bytes) {
+  const std::array message{GuestBuffer{kPayload, static_cast<std::uint32_t>(bytes)}};
+  std::uint16_t queue = 0;
+  for (auto _ : state) {
+    host.send(queue, message);
+    queue ^= 1;
+  }
+}
+
+// Writes an array of that many neighbours; returns its bytes.
+std::uint64_t write_pfns(Host& host, std::uint64_t count, bool descending) {
   PfnArrayEncoder encoder({host.payload(), 1 << 20});
   for (std::uint64_t i = 0; i < count; ++i) {
     static_cast<void>(encoder.append(kFirstPage + (descending ? count - 1 - i : i)));
   }
-  const std::array message{GuestBuffer{kPayload, static_cast<std::uint32_t>(encoder.bytes())}};
-  std::uint16_t queue = 0;
-  for (auto _ : state) {
-    host.send(queue, message, {});
-    queue ^= 1;
-  }
+  return encoder.bytes();
+}
+
+void HostPathPfn(benchmark::State& state) {
+  Host host(Dialect::kStandard);
+  const auto count = static_cast<std::uint64_t>(state.range(0));
+  inflate_and_deflate(state, host, write_pfns(host, count, state.range(1) != 0));
   report(state, host, "ns_per_page", count);
 }
 BENCHMARK(HostPathPfn)->ArgNames({"pfns", "descending"})->ArgsProduct({{1, 256, 16384}, {0, 1}});
@@ -120,16 +127,7 @@ BENCHMARK(HostPathPfn)->ArgNames({"pfns", "descending"})->ArgsProduct({{1, 256, 
 void HostPathClock(benchmark::State& state) {
   const Clock stopped = [] { return std::chrono::nanoseconds(0); };
   Host host(Dialect::kStandard, state.range(0) != 0 ? steady_clock() : stopped);
-  PfnArrayEncoder encoder({host.payload(), 1 << 20});
-  for (std::uint64_t i = 0; i < kLinuxPfnsPerMessage; ++i) {
-    static_cast<void>(encoder.append(kFirstPage + i));
-  }
-  const std::array message{GuestBuffer{kPayload, static_cast<std::uint32_t>(encoder.bytes())}};
-  std::uint16_t queue = 0;
-  for (auto _ : state) {
-    host.send(queue, message, {});
-    queue ^= 1;
-  }
+  inflate_and_deflate(state, host, write_pfns(host, kLinuxPfnsPerMessage, false));
 }
 BENCHMARK(HostPathClock)->ArgName("running")->Arg(0)->Arg(1);
 
@@ -143,13 +141,7 @@ void HostPathBitmapAlternate(benchmark::State& state) {
       encoder.encode({host.payload() + kBitmapHeaderBytes, kBitmapDataBytes}));
   write_bitmap_header(std::span<std::byte, kBitmapHeaderBytes>(host.payload(), kBitmapHeaderBytes),
                       BitmapCommand::kRecords, bytes);
-  const std::array message{
-      GuestBuffer{kPayload, static_cast<std::uint32_t>(kBitmapHeaderBytes) + bytes}};
-  std::uint16_t queue = 0;
-  for (auto _ : state) {
-    host.send(queue, message, {});
-    queue ^= 1;
-  }
+  inflate_and_deflate(state, host, kBitmapHeaderBytes + bytes);
   report(state, host, "ns_per_page", bytes / 16 * 32);
 }
 BENCHMARK(HostPathBitmapAlternate)->ArgName("words")->Arg(64)->Arg(1024)->Arg(2016);

@@ -14,7 +14,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::Message;
 using ::testing::Pair;
 using testing::Rig;
 

@@ -29,7 +29,6 @@ using testing::kRings;
 using testing::kWrite;
 using testing::le32;
 using testing::Message;
-using testing::message_of;
 using testing::numbers;
 using ::testing::Pair;
 using testing::pfn_message;
@@ -37,7 +36,6 @@ using testing::RawDescriptor;
 using testing::RawRing;
 using testing::RawUsed;
 using testing::Rig;
-using ::testing::SizeIs;
 using testing::speaking;
 
 constexpr std::uint16_t kSize = 64;  // of the rig's queues

@@ -22,7 +22,6 @@ using testing::kTwoMib;
 using testing::Message;
 using testing::message_of;
 using testing::Rig;
-using testing::speaking;
 
 class NoAllocationTest : public ::testing::TestWithParam<Dialect> {
  protected:

@@ -33,12 +33,15 @@ Message report_of(std::initializer_list<PageRange> pages) {
 
 class PageReportingTest : public ::testing::Test {
  protected:
+  explicit PageReportingTest(Features more = {Feature::kMustTellHost})
+      : rig_({.device = reporting(more)}) {}
+
   static void report(Rig& rig, std::initializer_list<PageRange> pages) {
     rig.send(kReportQueue, report_of(pages));
     rig.serve(kReportQueue);
   }
 
-  Rig rig_{{.device = reporting(Features{Feature::kMustTellHost})}};
+  Rig rig_;
 };
 
 TEST_F(PageReportingTest, BAL_D_17_ReportedPagesAreDiscardedAndAnswered) {
@@ -125,14 +128,14 @@ TEST(PageReportingHugeTest, HostPageNamedInTwoReportsIsLeftAlone) {
 
 class PagePoisonTest : public PageReportingTest {
  protected:
+  PagePoisonTest() : PageReportingTest({Feature::kPagePoison}) {}
+
   // Starts a driver that says with what it fills free pages.
   void start_with(std::uint32_t poison) {
     rig_.negotiate().set_queues();
     rig_.write_config32(kPoisonValueOffset, poison);
     rig_.device().write_status(Rig::kRunning);
   }
-
-  Rig rig_{{.device = reporting(Features{Feature::kPagePoison})}};
 };
 
 TEST_F(PagePoisonTest, BAL_D_16_PagesFilledWithZerosAreDiscarded) {

@@ -20,24 +20,14 @@ void PrintTo(const BalloonStats::Unknown& u, std::ostream* out) {
 namespace {
 
 using std::chrono::nanoseconds;
-using ::testing::AllOf;
 using testing::Bytes;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Eq;
-using ::testing::IsEmpty;
-
-Bytes entries(std::initializer_list<std::pair<int, std::uint64_t>> all) {
-  Bytes out;
-  for (const auto& [tag, value] : all) {
-    testing::append_le(out, static_cast<std::uint16_t>(tag));
-    testing::append_le(out, value);
-  }
-  return out;
-}
+using testing::stats_entries;
 
 TEST(ParseStatsTest, BAL_D_08_EntriesOfTenBytesGiveValuesByTag) {
-  const BalloonStats stats = parse_stats(entries({{4, 0x1122334455667788}, {0, 7}}));
+  const BalloonStats stats = parse_stats(stats_entries({{4, 0x1122334455667788}, {0, 7}}));
 
   EXPECT_EQ(stats.value(StatTag::kFreeMemory), 0x1122334455667788u);
   EXPECT_EQ(stats.value(StatTag::kSwapIn), 7u);
@@ -48,11 +38,11 @@ TEST(ParseStatsTest, TagsThatAreNotSentHaveNoValue) {
 }
 
 TEST(ParseStatsTest, ZeroIsAValue) {
-  EXPECT_EQ(parse_stats(entries({{2, 0}})).value(StatTag::kMajorFaults), 0u);
+  EXPECT_EQ(parse_stats(stats_entries({{2, 0}})).value(StatTag::kMajorFaults), 0u);
 }
 
 TEST(ParseStatsTest, BAL_D_07_LastKnownTagIsKnownAndTheNextIsNot) {
-  const BalloonStats stats = parse_stats(entries({{15, 1}, {16, 2}, {65535, 3}}));
+  const BalloonStats stats = parse_stats(stats_entries({{15, 1}, {16, 2}, {65535, 3}}));
 
   EXPECT_EQ(stats.value(StatTag::kDirectReclaims), 1u);
   EXPECT_THAT(stats.unknown,
@@ -60,14 +50,14 @@ TEST(ParseStatsTest, BAL_D_07_LastKnownTagIsKnownAndTheNextIsNot) {
 }
 
 TEST(ParseStatsTest, TagThatComesAgainCountsAsSaidLast) {
-  const BalloonStats stats = parse_stats(entries({{4, 1}, {99, 1}, {4, 2}, {99, 2}}));
+  const BalloonStats stats = parse_stats(stats_entries({{4, 1}, {99, 1}, {4, 2}, {99, 2}}));
 
   EXPECT_EQ(stats.value(StatTag::kFreeMemory), 2u);
   EXPECT_THAT(stats.unknown, ElementsAre(BalloonStats::Unknown{99, 2}));
 }
 
 TEST(ParseStatsTest, ShortTailEndsTheMessage) {
-  Bytes message = entries({{4, 1}, {5, 2}});
+  Bytes message = stats_entries({{4, 1}, {5, 2}});
   message.pop_back();
 
   const BalloonStats stats = parse_stats(message);

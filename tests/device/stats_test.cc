@@ -20,17 +20,13 @@ using testing::Message;
 using ::testing::Optional;
 using ::testing::Pair;
 using testing::Rig;
+using testing::stats_entries;
 
 constexpr std::uint16_t kStatsQueue = 2;
 constexpr std::chrono::nanoseconds kSecond = std::chrono::seconds(1);
 
 Message stats_message(std::initializer_list<std::pair<int, std::uint64_t>> entries) {
-  Bytes bytes;
-  for (const auto& [tag, value] : entries) {
-    testing::append_le(bytes, static_cast<std::uint16_t>(tag));
-    testing::append_le(bytes, value);
-  }
-  return {{bytes}};
+  return {{stats_entries(entries)}};
 }
 Message free_memory(std::uint64_t bytes) { return stats_message({{4, bytes}}); }
 

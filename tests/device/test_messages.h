@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "vballoon/features.h"
@@ -40,6 +41,16 @@ inline Bytes le32(std::initializer_list<std::uint32_t> values) {
 inline Bytes le64(std::span<const std::uint64_t> values) {
   Bytes out;
   for (const std::uint64_t value : values) append_le(out, value);
+  return out;
+}
+
+// What a driver says in a statistics buffer: tags and values.
+inline Bytes stats_entries(std::initializer_list<std::pair<int, std::uint64_t>> entries) {
+  Bytes out;
+  for (const auto& [tag, value] : entries) {
+    append_le(out, static_cast<std::uint16_t>(tag));
+    append_le(out, value);
+  }
   return out;
 }
 

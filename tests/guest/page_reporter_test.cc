@@ -22,14 +22,12 @@ namespace vballoon {
 namespace {
 
 using sim::BitmapReporter;
-using sim::Block;
 using sim::ChunkReporter;
 using sim::DmaBuffer;
 using sim::PageReporter;
 using sim::PfnReporter;
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
-using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::vballoon::testing::decode_message;
 using ::vballoon::testing::DecodedMessage;

@@ -13,7 +13,6 @@ namespace vballoon::tool {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::ContainsRegex;
 using testing::Finished;
 using ::testing::HasSubstr;
 using ::testing::Not;

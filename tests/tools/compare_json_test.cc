@@ -13,7 +13,6 @@ namespace vballoon::tool {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using ::testing::Each;
 using ::testing::ElementsAre;
 using testing::made_up_comparison;
 using testing::made_up_run;

@@ -15,7 +15,6 @@ namespace vballoon::tool {
 namespace {
 
 using ::testing::Each;
-using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Le;
 using testing::made_up_comparison;

@@ -11,9 +11,7 @@
 namespace vballoon::tool {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::ElementsAre;
-using ::testing::Field;
 using ::testing::HasSubstr;
 
 MATCHER_P2(Region, address, bytes, "") {

@@ -14,8 +14,6 @@
 namespace vballoon::tool {
 namespace {
 
-using ::testing::MatchesRegex;
-using ::testing::StartsWith;
 
 constexpr std::uint64_t kRegionBytes = 8 * kMiB;
 constexpr std::array kLayout{RegionLayout{0, kRegionBytes}, RegionLayout{4 * kGiB, kRegionBytes}};

@@ -12,12 +12,10 @@ namespace vballoon {
 namespace {
 
 using ::testing::Each;
-using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::Ge;
 using ::testing::IsEmpty;
 using testing::kSecond;
-using ::testing::SizeIs;
 
 class DriverFeaturesTest : public testing::GuestFixture {};
 

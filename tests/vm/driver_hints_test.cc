@@ -11,8 +11,6 @@ namespace vballoon {
 namespace {
 
 using sim::kMaxOrder;
-using ::testing::Each;
-using ::testing::Field;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
