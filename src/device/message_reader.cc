@@ -2,6 +2,7 @@
 #include "device/message_reader.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <span>
 
@@ -37,8 +38,9 @@ std::optional<Errc> MessageReader::read_window(const DescriptorChain& chain) {
   const std::size_t size = payload_.tail + fresh;
   const std::size_t old = batch_.size();
   const Decoder::Step step = decoder_->payload(std::span(window_).first(size), batch_);
-  const bool continues =
-      old == 0 || old == batch_.size() || (apart_ && batch_[old - 1].end() < batch_[old].first);
+  const bool ordered_behind =
+      old == batch_.size() || (old != 0 && batch_[old - 1].end() < batch_[old].first);
+  const bool continues = old == 0 || (apart_ && ordered_behind);
   apart_ = step.apart && continues;
   if (step.error) return step.error;
   payload_.tail = size - step.consumed;
@@ -46,6 +48,13 @@ std::optional<Errc> MessageReader::read_window(const DescriptorChain& chain) {
   return std::nullopt;
 }
 
-std::uint64_t MessageReader::order_batch() { return apart_ ? 0 : sort_and_merge(batch_); }
+std::uint64_t MessageReader::order_batch() {
+  const std::uint64_t repeated = apart_ ? 0 : sort_and_merge(batch_);
+  // All that finds host addresses for the batch relies on it.
+  assert(std::ranges::adjacent_find(batch_, [](const PageRange& one, const PageRange& next) {
+           return next.first <= one.end();
+         }) == batch_.end());
+  return repeated;
+}
 
 }  // namespace vballoon

@@ -254,6 +254,38 @@ TEST_F(MessageReaderTest, BitmapAfterAnUnorderedOneDoesNotMakeTheBatchOrdered) {
   EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{0, 1}, PageRange{64, 1}, PageRange{128, 1}));
 }
 
+// Whoever finds host addresses for a batch relies on its order: without it they are any.
+TEST_F(MessageReaderTest, MessageWithoutPagesDoesNotMakeTheBatchOrdered) {
+  read_into_batch(Codec::kPfnArray, chain_of(pfn_message({5, 0xC80, 9, 1})));
+  read_into_batch(bitmap_message({}));
+
+  EXPECT_EQ(reader_.order_batch(), 0u);
+  EXPECT_THAT(reader_.batch(),
+              ElementsAre(PageRange{1, 1}, PageRange{5, 1}, PageRange{9, 1}, PageRange{0xC80, 1}));
+}
+
+TEST_F(MessageReaderTest, WindowOfZeroWordsDoesNotMakeTheBatchOrdered) {
+  std::vector<std::uint64_t> data{record_head(64, kPageShift, 8), 1, record_head(0, kPageShift, 8),
+                                  1};
+  while (data.size() < 2 * kPayloadWindowBytes / 8) {
+    data.push_back(record_head(128, kPageShift, 8));
+    data.push_back(0);
+  }
+  read_into_batch(bitmap_message(data));
+
+  EXPECT_EQ(reader_.order_batch(), 0u);
+  EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{0, 1}, PageRange{64, 1}));
+}
+
+TEST_F(MessageReaderTest, BatchInOrderStaysSoBehindAMessageWithoutPages) {
+  read_into_batch(bitmap_message({record_head(0, kPageShift, 8), 1}));
+  read_into_batch(bitmap_message({}));
+  read_into_batch(bitmap_message({record_head(64, kPageShift, 8), 1}));
+
+  EXPECT_EQ(reader_.order_batch(), 0u);
+  EXPECT_THAT(reader_.batch(), ElementsAre(PageRange{0, 1}, PageRange{64, 1}));
+}
+
 // Every other page of a word makes 32 ranges of 8 bytes: the densest there is.
 TEST_F(MessageReaderTest, DensestMessageEmptiesTheBatchBeforeItOverflows) {
   std::vector<std::uint64_t> data;
