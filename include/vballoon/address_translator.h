@@ -18,7 +18,8 @@ struct TranslatedPiece {
 // The embedder's IOMMU: where the `length` (at least one) bytes from `address` on begin, and how
 // many of them lie in one piece; or nullopt when the device may not read, or with `write` not
 // write, there. It is asked again for the bytes behind a short piece. Called on the thread that
-// drives the queue; a driver decides how often. Empty: addresses are guest-physical.
+// starts the queue and on the one that drives it; a driver decides how often. Empty: addresses are
+// guest-physical.
 using AddressTranslator = std::function<std::optional<TranslatedPiece>(
     std::uint64_t address, std::uint64_t length, bool write)>;
 

@@ -63,7 +63,9 @@ struct BalloonOptions {
   std::optional<bool> wide_pfns = std::nullopt;
   WorkBudget budget = {};
   // What addresses of rings and buffers mean to a driver that accepts ACCESS_PLATFORM, which is
-  // offered only with this. Page numbers in messages are guest-physical all the same.
+  // offered only with this. Page numbers in messages are guest-physical all the same. Called by
+  // process() and set_queue() with a lock held: it must not call the device, nor wait for a thread
+  // that does.
   AddressTranslator translate_address = {};
   // With MUST_TELL_HOST: acknowledge inflates at once and leave the discards to whoever calls
   // run_owed_discards(). As soon as more than max_owed_bytes would be owed, process() discards
@@ -204,7 +206,8 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] Result<void> set_queue(std::uint16_t index, const QueueConfig& config);
   // Stops a queue (2.6.1): chains that are held go unanswered, rings are not touched any more. With
   // RING_RESET it may be set up again while the device runs. Returns after a discard in flight has
-  // returned. Pages that the queue has brought stay in the balloon.
+  // returned. Pages that the queue has brought stay in the balloon; those still owed are forgone if
+  // a message stays unanswered, as the driver may use its pages again.
   void reset_queue(std::uint16_t index);
 
   // Serves a queue until it is empty or until the work budget is spent, or until as many chains
@@ -251,9 +254,9 @@ class VBALLOON_EXPORT BalloonDevice {
   // resume_discards() returns.
   void inhibit_discards();
   void resume_discards();
-  // Gives back some of what is owed, at most 64 MiB; true when there may be more. For a thread of
-  // its own; holds no lock of the device while the kernel works. What the kernel refuses stays
-  // owed and is tried again after the next inflate that is put off, or by drain().
+  // Gives back some of what is owed, at most 64 MiB or one host page; true when there may be more.
+  // For a thread of its own; holds no lock of the device while the kernel works. What the kernel
+  // refuses stays owed and is tried again after the next inflate that is put off, or by drain().
   bool run_owed_discards();
   // Gives back all that is owed and can be given back; true when nothing is owed any more. A huge
   // host page that is not in the balloon as a whole stays owed.
@@ -261,8 +264,9 @@ class VBALLOON_EXPORT BalloonDevice {
 
   // Free page hints, for a host that is about to copy guest memory and tracks writes to it. A
   // round begins with a new command id, stop_hints() ends it because hints are of no more use, and
-  // finish_hints() lets the guest have the pages back. start_hints() fails with kNotSupported
-  // unless FREE_PAGE_HINT was negotiated by a driver that runs.
+  // finish_hints() lets the guest have the pages back; each of the three waits for a turn of
+  // process() that is under way. start_hints() fails with kNotSupported unless FREE_PAGE_HINT was
+  // negotiated by a driver that runs.
   [[nodiscard]] Result<std::uint32_t> start_hints();
   void stop_hints();
   void finish_hints();

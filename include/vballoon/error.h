@@ -18,17 +18,17 @@ namespace vballoon {
 
 enum class Errc : std::uint8_t {
   // The guest misbehaves: rings (virtio 1.3, sections 2.7 and 2.8).
-  kAvailIndexOutOfRange,       // avail.idx ran ahead by more than the queue size
-  kDescriptorIndexOutOfRange,  // a head or a next index outside the descriptor table; packed: a
-                               // list
-                               // that goes on in an entry that was not made available
-  kDescriptorLoop,             // a chain of more buffers than the queue has entries
-  kReadableAfterWritable,      // a device-readable descriptor behind a writable one
-  kChainTooLarge,              // more than 2^32 bytes in one chain
-  kIndirectNotNegotiated,      // an indirect descriptor without VIRTIO_F_INDIRECT_DESC
-  kBadIndirectTable,           // empty, nested, chained, or no multiple of 16 bytes
-  kAddressOutOfRange,          // a buffer or an indirect table not inside guest memory, or one that
-                               // the platform does not let the device reach
+  kAvailIndexOutOfRange,  // avail.idx ran ahead by more than the queue size
+  // A head or a next index outside the descriptor table; packed: a list that goes on in an entry
+  // that was not made available.
+  kDescriptorIndexOutOfRange,
+  kDescriptorLoop,         // a chain of more buffers than the queue has entries
+  kReadableAfterWritable,  // a device-readable descriptor behind a writable one
+  kChainTooLarge,          // more than 2^32 bytes in one chain
+  kIndirectNotNegotiated,  // an indirect descriptor without VIRTIO_F_INDIRECT_DESC
+  kBadIndirectTable,       // empty, nested, chained, or no multiple of 16 bytes
+  kAddressOutOfRange,      // a buffer or an indirect table not inside guest memory, or one that
+                           // the platform does not let the device reach
   // The guest misbehaves: messages (virtio 1.3, section 5.5.6, and the unmerged formats).
   kPayloadMissing,      // no readable bytes where the format needs some
   kPayloadNotMultiple,  // payload ends within an entry

@@ -107,10 +107,10 @@ std::optional<std::uint16_t> BalloonDevice::Impl::queue_of(QueueRole role) const
 
 void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
   const std::lock_guard guard(state_lock);
-  count_unlocked(code, times);
+  count_locked(code, times);
 }
 
-void BalloonDevice::Impl::count_unlocked(Errc code, std::uint64_t times) {
+void BalloonDevice::Impl::count_locked(Errc code, std::uint64_t times) {
   if (times == 0) return;
   // One bitmap can name 2^52 pages outside memory: stop at the end instead of wrapping around.
   std::uint64_t& counter = metrics.errors[static_cast<std::size_t>(code)];
@@ -133,7 +133,15 @@ bool BalloonDevice::Impl::may_set_up(std::uint16_t index) const {
 
 // Until the kernel has none of the discards that were put off.
 void BalloonDevice::Impl::wait_for_owed_discards(std::unique_lock<std::mutex>& lock) {
-  owed_discards_settled.wait(lock, [this] { return owed_discards.in_kernel_pages() == 0; });
+  owed_discards_settled.wait(lock, [this] { return !owed_discards.in_kernel(); });
+}
+
+// All but what the kernel has already.
+void BalloonDevice::Impl::forgo_what_is_owed(std::unique_lock<std::mutex>& lock) {
+  ++forgoing;
+  wait_for_owed_discards(lock);
+  --forgoing;
+  metrics.forgone_bytes += ledger.settle({0, memory->page_count()}) << kPageShift;
 }
 
 void BalloonDevice::Impl::reset() {
@@ -142,8 +150,7 @@ void BalloonDevice::Impl::reset() {
   --resets_waiting;
   for (Queue& queue : queues) queue.stop();
   std::unique_lock lock(state_lock);
-  wait_for_owed_discards(lock);
-  metrics.forgone_bytes += ledger.owed_pages() << kPageShift;
+  forgo_what_is_owed(lock);
   ledger.clear();
   owed_discards.restart();
   registers.reset();
@@ -152,8 +159,10 @@ void BalloonDevice::Impl::reset() {
   hints.reset();
 }
 
+// Waits for a turn that is under way: its hints are of the round that was.
 void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
   {
+    const std::lock_guard queues_guard(queues_lock);
     const std::lock_guard guard(state_lock);
     const std::uint32_t before = hints.command();
     (hints.*end)();
@@ -200,7 +209,7 @@ void BalloonDevice::write_status(std::uint8_t status) {
   std::uint32_t early_kicks = 0;
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (const auto bad = impl_->registers.write_status(status)) impl_->count_unlocked(*bad, 1);
+    if (const auto bad = impl_->registers.write_status(status)) impl_->count_locked(*bad, 1);
     if (impl_->registers.running()) early_kicks = std::exchange(impl_->early_kicks, 0);
   }
   if (!impl_->options.wake) return;
@@ -216,7 +225,7 @@ void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) 
 
 void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte> in) {
   const std::lock_guard guard(impl_->state_lock);
-  if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_unlocked(*bad, 1);
+  if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_locked(*bad, 1);
 }
 
 std::uint32_t BalloonDevice::config_generation() const {
@@ -238,7 +247,7 @@ Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& co
     const std::lock_guard guard(impl_->state_lock);
     if (index < kMaxBalloonQueues) row = impl_->queue_map()[index];
     if (!impl_->may_set_up(index) || row == nullptr || config.size > kBalloonMaxQueueSize) {
-      impl_->count_unlocked(Errc::kBadQueueConfig, 1);
+      impl_->count_locked(Errc::kBadQueueConfig, 1);
       return fail(Errc::kBadQueueConfig);
     }
     negotiated.event_index = impl_->registers.has(Feature::kEventIdx);
@@ -267,8 +276,11 @@ void BalloonDevice::reset_queue(std::uint16_t index) {
   const std::lock_guard queues_guard(impl_->queues_lock);
   --impl_->resets_waiting;
   Impl::Queue& queue = impl_->queues[index];
+  const bool unanswered = queue.pages && queue.pages->unanswered();
   queue.stop();
-  const std::lock_guard guard(impl_->state_lock);
+  std::unique_lock lock(impl_->state_lock);
+  // The driver may use the pages of a message that will have no answer.
+  if (unanswered) impl_->forgo_what_is_owed(lock);
   // The buffer that would have brought an answer is gone.
   if (queue.row != nullptr && queue.row->role == QueueRole::kStats) {
     impl_->stats.reset(impl_->options.clock());
@@ -379,13 +391,14 @@ std::optional<std::chrono::nanoseconds> BalloonDevice::tick() {
     turn = impl_->tick(*index);
   }
   if (turn.notify_queue && impl_->options.notify_queue) impl_->options.notify_queue(*index);
-  const std::lock_guard guard(impl_->state_lock);
-  return impl_->stats.next_time();
+  if (turn.more && impl_->options.wake) impl_->options.wake(*index);
+  return turn.next_tick;
 }
 
 Result<std::uint32_t> BalloonDevice::start_hints() {
   std::uint32_t id = 0;
   {
+    const std::lock_guard queues_guard(impl_->queues_lock);  // as the end of a round does
     const std::lock_guard guard(impl_->state_lock);
     if (!impl_->registers.running() || !impl_->registers.has(Feature::kFreePageHint)) {
       return fail(Errc::kNotSupported, "the guest gives no free page hints");
@@ -420,7 +433,10 @@ void BalloonDevice::resume_discards() {
     assert(impl_->inhibited != 0);
     if (--impl_->inhibited != 0) return;
     impl_->owed_discards.added();
-    owed = impl_->ledger.owed_pages() != 0 && std::exchange(impl_->owed_discards_idle, false);
+    owed = impl_->ledger.owed_pages() != 0;
+    if (owed && impl_->options.discards_owed) {
+      owed = std::exchange(impl_->owed_discards_idle, false);
+    }
   }
   if (!owed) return;
   if (impl_->options.discards_owed) {
@@ -450,9 +466,7 @@ bool BalloonDevice::drain() {
 BalloonMetrics BalloonDevice::metrics() const {
   const std::lock_guard guard(impl_->state_lock);
   BalloonMetrics metrics = impl_->metrics;
-  metrics.owed_bytes =
-      (impl_->ledger.owed_pages() + impl_->in_flight_pages + impl_->owed_discards.in_kernel_pages())
-      << kPageShift;
+  metrics.owed_bytes = (impl_->ledger.owed_pages() + impl_->in_flight_pages) << kPageShift;
   return metrics;
 }
 

@@ -62,6 +62,7 @@ struct BalloonDevice::Impl {
     bool discards_owed = false;
     bool notify_queue = false;
     bool notify_config = false;
+    std::optional<std::chrono::nanoseconds> next_tick{};
   };
 
   // ---- registers (state_lock) ------------------------------------------------------------------
@@ -76,14 +77,14 @@ struct BalloonDevice::Impl {
   [[nodiscard]] bool may_set_up(std::uint16_t index) const;
 
   void count(Errc code, std::uint64_t times = 1);
-  void count_unlocked(Errc code, std::uint64_t times);
+  void count_locked(Errc code, std::uint64_t times);
   void end_hints(void (HintRound::*end)());
   void wait_for_owed_discards(std::unique_lock<std::mutex>& lock);
+  void forgo_what_is_owed(std::unique_lock<std::mutex>& lock);
   // Target, actual and the interval of statistics stay.
   void reset();
 
-  // ---- serving a queue (queues_lock; serve.cc)
-  // ---------------------------------------------------
+  // ---- serving a queue (queues_lock; serve.cc) -------------------------------------------------
 
   [[nodiscard]] Turn serve(std::uint16_t index, bool watching);
   bool take_turn(std::uint16_t index, bool watching);
@@ -97,11 +98,11 @@ struct BalloonDevice::Impl {
   [[nodiscard]] bool deal_with_batch(Queue& queue, Left& left);
   void answer(Queue& queue);
   void receive_hint_command(const DescriptorChain& chain);
-  void ask_for_stats(Queue& queue);
+  void hold(Queue& queue, DescriptorChain chain);
+  bool ask_for_stats(Queue& queue);
   [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }
 
-  // ---- pages (queues_lock; pages.cc)
-  // -------------------------------------------------------------
+  // ---- pages (queues_lock; pages.cc) -----------------------------------------------------------
 
   void inflate(std::span<const PageRange> pages);
   void deflate(std::span<const PageRange> pages);
@@ -147,6 +148,7 @@ struct BalloonDevice::Impl {
   Ledger ledger;
   DiscardPlan plan;
   int inhibited = 0;  // how often discards were inhibited and not resumed
+  int forgoing = 0;   // resets that wait for the kernel and take all else that is owed away
   OwedDiscards owed_discards;
   bool owed_discards_idle = true;  // whoever runs them has nothing to do, and is to be told
   std::condition_variable owed_discards_settled;

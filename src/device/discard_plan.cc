@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "device/host_runs.h"
+
 namespace vballoon {
 namespace {
 
@@ -14,16 +16,6 @@ std::uint64_t dense_offset(const MemoryRegion& region) {
 
 std::uint64_t dense_index(const MemoryRegion& region, Pfn pfn) {
   return pfn + dense_offset(region);
-}
-
-PageRange dense_range(const HostRun& run) {
-  const auto offset = static_cast<std::uint64_t>(run.address - run.region->host);
-  return {run.region->first_page_index + (offset >> kPageShift), run.length >> kPageShift};
-}
-
-HostRun host_run(const MemoryRegion& region, PageRange pages) {
-  return {region.host + ((pages.first << kPageShift) - region.guest_address),
-          static_cast<std::size_t>(pages.bytes()), &region};
 }
 
 }  // namespace
@@ -241,7 +233,7 @@ void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
 DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool may_owe) {
   Settled settled{report.freed_bytes >> kPageShift, 0};
   for (const DiscardFailure& failure : report.failures) {
-    const PageRange pages = dense_range(failure.run);
+    const PageRange pages = dense_pages(failure.run);
     if (may_owe) {
       ledger_.owe(pages);
     } else {
@@ -251,24 +243,11 @@ DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool
   return settled;
 }
 
-// Both the runs and, once sorted, the failures ascend, so that one pass over each is enough,
-// however many there are.
 DiscardPlan::Settled DiscardPlan::settle_huge(DiscardReport& report, bool may_owe) {
-  const auto first_page = [](const DiscardFailure& f) { return dense_range(f.run).first; };
-  std::ranges::sort(report.failures, {}, first_page);
   Settled settled;
-  auto failure = report.failures.begin();
-  for (const HostRun& run : huge_runs_) {
-    const PageRange pages = dense_range(run);
-    std::uint64_t paid_up_to = pages.first;
-    for (; failure != report.failures.end() && first_page(*failure) < pages.end(); ++failure) {
-      const PageRange refused = dense_range(failure->run);
-      settled.freed_pages += ledger_.settle({paid_up_to, refused.first - paid_up_to});
-      if (!may_owe) settled.forgone_pages += ledger_.settle(refused);
-      paid_up_to = refused.end();
-    }
-    settled.freed_pages += ledger_.settle({paid_up_to, pages.end() - paid_up_to});
-  }
+  settled.freed_pages = settle_runs(huge_runs_, report.failures, ledger_, [&](PageRange refused) {
+    if (!may_owe) settled.forgone_pages += ledger_.settle(refused);
+  });
   return settled;
 }
 

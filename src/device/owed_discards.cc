@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "device/host_runs.h"
+
 namespace vballoon {
 namespace {
 
@@ -13,11 +15,6 @@ constexpr std::size_t kMaxRuns = 1024;
 
 PageRange guest_pages(const MemoryRegion& region, PageRange dense) {
   return {region.pages().first + (dense.first - region.first_page_index), dense.count};
-}
-
-PageRange dense_pages(const HostRun& run) {
-  const auto offset = static_cast<std::uint64_t>(run.address - run.region->host);
-  return {run.region->first_page_index + (offset >> kPageShift), run.length >> kPageShift};
 }
 
 }  // namespace
@@ -34,7 +31,6 @@ std::span<const HostRun> OwedDiscards::take() {
   runs_.clear();
   pages_.clear();
   taken_bytes_ = 0;
-  in_kernel_pages_ = 0;
   for (;;) {
     if (cursor_ == 0) added_ = false;
     for (const MemoryRegion& region : memory_.regions()) {
@@ -71,22 +67,17 @@ void OwedDiscards::take_from(const MemoryRegion& region) {
 }
 
 void OwedDiscards::take_run(const MemoryRegion& region, PageRange dense) {
-  in_kernel_pages_ += ledger_.settle(dense);
-  const auto offset = (dense.first - region.first_page_index) << kPageShift;
-  runs_.push_back({region.host + offset, static_cast<std::size_t>(dense.bytes()), &region});
-  pages_.push_back(guest_pages(region, dense));
+  const PageRange pages = guest_pages(region, dense);
+  runs_.push_back(host_run(region, pages));
+  pages_.push_back(pages);
   taken_bytes_ += dense.bytes();
 }
 
-std::uint64_t OwedDiscards::settle(const DiscardReport& report) {
-  std::uint64_t refused = 0;
-  for (const DiscardFailure& failure : report.failures) {
-    refused += ledger_.owe(dense_pages(failure.run));
-  }
-  const std::uint64_t taken = std::exchange(in_kernel_pages_, 0);
+std::uint64_t OwedDiscards::settle(std::vector<DiscardFailure> failures) {
+  const std::uint64_t paid = settle_runs(runs_, failures, ledger_, [](PageRange) {});
   runs_.clear();
   pages_.clear();
-  return taken - std::min(taken, refused);
+  return paid;
 }
 
 void OwedDiscards::restart() {

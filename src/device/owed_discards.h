@@ -25,19 +25,20 @@ class OwedDiscards {
   // Both must outlive this.
   OwedDiscards(const GuestMemory& memory, Ledger& ledger);
 
-  // Takes the next runs out of the ledger, as much as one call to the kernel should have; none at
-  // the end of a pass. A huge host page is taken when all of it is in the balloon.
+  // The next runs, as much as one call to the kernel should have; none at the end of a pass. A huge
+  // host page is taken when all of it is in the balloon. What is taken stays owed until it is
+  // settled.
   [[nodiscard]] std::span<const HostRun> take();
-  // Puts what the kernel refused back into the ledger; returns the pages that it took.
-  std::uint64_t settle(const DiscardReport& report);
+  // Books what the kernel took, which is all but this; returns the pages that are owed no more.
+  std::uint64_t settle(std::vector<DiscardFailure> refused);
 
   // More pages are owed than when the pass began: another one is needed.
   void added() { added_ = true; }
   void restart();
 
-  // Pages that were taken and are not settled.
-  [[nodiscard]] std::uint64_t in_kernel_pages() const { return in_kernel_pages_; }
-  // Whether one of the pages of an ordered batch is among them.
+  // Something was taken and is not settled.
+  [[nodiscard]] bool in_kernel() const { return !runs_.empty(); }
+  // Whether one of the pages of an ordered batch is part of that.
   [[nodiscard]] bool in_kernel(std::span<const PageRange> pages) const;
 
  private:
@@ -52,7 +53,6 @@ class OwedDiscards {
   std::vector<HostRun> runs_;      // what was taken last
   std::vector<PageRange> pages_;   // the same in guest memory
   std::uint64_t taken_bytes_ = 0;  // of those
-  std::uint64_t in_kernel_pages_ = 0;
 };
 
 }  // namespace vballoon

@@ -38,6 +38,8 @@ class PageMessages {
   [[nodiscard]] std::span<const PageRange> next_portion(std::uint64_t pages);
   void clear_batch();
 
+  // A message has been begun and its chain not been returned.
+  [[nodiscard]] bool unanswered() const { return current.has_value() || !read.empty(); }
   // Forgets everything; chains that are held go back unanswered, if their queue still runs.
   void drop();
 

@@ -9,8 +9,8 @@
 namespace vballoon {
 
 void BalloonDevice::Impl::book(const DiscardPlan::Outcome& outcome, Errc unchanged) {
-  count_unlocked(Errc::kPageOutOfRange, outcome.outside_pages);
-  count_unlocked(unchanged, outcome.booked.unchanged);
+  count_locked(Errc::kPageOutOfRange, outcome.outside_pages);
+  count_locked(unchanged, outcome.booked.unchanged);
   metrics.cancelled_bytes += outcome.booked.cancelled << kPageShift;
   metrics.forgone_bytes += outcome.forgone_pages << kPageShift;
 }
@@ -20,9 +20,8 @@ bool BalloonDevice::Impl::put_off(std::span<const PageRange> pages) const {
   if (!options.write_behind || !may_owe()) return false;
   // A range can be anything until it is clipped: what does not fit is not put off.
   std::uint64_t room = options.max_owed_bytes >> kPageShift;
-  const std::uint64_t owed = ledger.owed_pages() + owed_discards.in_kernel_pages();
-  if (owed >= room) return false;
-  room -= owed;
+  if (ledger.owed_pages() >= room) return false;
+  room -= ledger.owed_pages();
   for (const PageRange& range : pages) {
     if (range.count > room) return false;
     room -= range.count;
@@ -81,7 +80,7 @@ void BalloonDevice::Impl::report_free(std::span<const PageRange> pages) {
   {
     const std::lock_guard guard(state_lock);
     const auto outcome = plan.report(pages);
-    count_unlocked(Errc::kPageOutOfRange, outcome.outside_pages);
+    count_locked(Errc::kPageOutOfRange, outcome.outside_pages);
     metrics.reported_bytes += outcome.inside_pages << kPageShift;
     metrics.stages.translate += lap();
     // 5.5.6.7.2: such a page may not become anything but its poison, and a discard gives zeros.
@@ -99,7 +98,7 @@ void BalloonDevice::Impl::hint_free(std::span<const PageRange> pages) {
   const std::uint64_t outside = plan.clip(pages, hinted);
   {
     const std::lock_guard guard(state_lock);
-    count_unlocked(Errc::kPageOutOfRange, outside);
+    count_locked(Errc::kPageOutOfRange, outside);
     for (const PageRange& range : hinted) metrics.hinted_bytes += range.bytes();
   }
   if (!hinted.empty()) options.on_free_page_hints(hinted);
@@ -128,7 +127,7 @@ bool BalloonDevice::Impl::run_owed_discards() {
   std::span<const HostRun> runs;
   {
     const std::lock_guard guard(state_lock);
-    if (inhibited == 0) runs = owed_discards.take();
+    if (inhibited == 0 && forgoing == 0) runs = owed_discards.take();
     owed_discards_idle = runs.empty();
   }
   if (runs.empty()) return false;
@@ -138,7 +137,7 @@ bool BalloonDevice::Impl::run_owed_discards() {
   const auto end = options.clock();
   {
     const std::lock_guard guard(state_lock);
-    metrics.freed_bytes += owed_discards.settle(owed_report) << kPageShift;
+    metrics.freed_bytes += owed_discards.settle(owed_report.failures) << kPageShift;
     count_discard(owed_report);
     metrics.stages.discard += end - begin;
     metrics.stages.discard_behind += end - begin;

@@ -82,7 +82,9 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
     turn.more = false;
     turn.notify_config = true;
   }
-  turn.discards_owed = turn.discards_owed && std::exchange(owed_discards_idle, false);
+  if (turn.discards_owed && options.discards_owed) {
+    turn.discards_owed = std::exchange(owed_discards_idle, false);
+  }
   messages_of(metrics, queue.row->role) += std::exchange(turn_messages, 0);
   metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
   metrics.stages.decode += lap();
@@ -249,29 +251,45 @@ void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
     if (size == 0) count(Errc::kPayloadMissing);
     // Whole entries count, whatever stands behind them.
     if (size % kStatEntryBytes != 0) count(Errc::kPayloadNotMultiple);
-    if (queue.held) {
-      count(Errc::kStatsBufferExtra);
-      queue.held->complete();
+    if (read) {
+      const std::lock_guard guard(state_lock);
+      stats.answered(parse_stats(message), options.clock());
     }
-    queue.held = std::move(*chain);
-    if (!read) continue;
-    const std::lock_guard guard(state_lock);
-    stats.answered(parse_stats(message), options.clock());
+    hold(queue, std::move(**chain));
   }
-  ask_for_stats(queue);
+  static_cast<void>(ask_for_stats(queue));
 }
 
-// Uses the buffer that is held, if it is time to: that is the request.
-void BalloonDevice::Impl::ask_for_stats(Queue& queue) {
-  if (!queue.held) return;
+// Keeps a buffer in the place of an older one, which is more than a driver may make available.
+void BalloonDevice::Impl::hold(Queue& queue, DescriptorChain chain) {
+  if (queue.held) {
+    count(Errc::kStatsBufferExtra);
+    queue.held->complete();
+    queue.held.reset();
+    // A queue gives room back from the end: taken once more, this one lies where the other lay, and
+    // however many come, no more than one is held.
+    if (chain.release()) {
+      auto again = queue.ring.pop();
+      if (!again) count(again.error().code);
+      if (!again || !*again) return;
+      chain = std::move(**again);
+    }
+  }
+  queue.held = std::move(chain);
+}
+
+// Uses the buffer that is held, if it is time to: that is the request. True when it did.
+bool BalloonDevice::Impl::ask_for_stats(Queue& queue) {
+  if (!queue.held) return false;
   {
     const std::lock_guard guard(state_lock);
     const auto now = options.clock();
-    if (!stats.due(now)) return;
+    if (!stats.due(now)) return false;
     stats.asked(now);
   }
   queue.held->complete();
   queue.held.reset();
+  return true;
 }
 
 // Only the statistics depend on time.
@@ -282,10 +300,13 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::tick(std::uint16_t stats_index) {
     const std::lock_guard guard(state_lock);
     if (!registers.running() || !queue.ring.ready()) return turn;
   }
-  ask_for_stats(queue);
+  // With the buffer there is room for those that a queue was too full to take.
+  if (ask_for_stats(queue)) turn.more = queue.ring.enable_kicks();
   turn.notify_queue = queue.ring.publish();
   const std::lock_guard guard(state_lock);
   metrics.notifications += turn.notify_queue ? 1 : 0;
+  // A buffer that comes asks by itself; until then time changes nothing.
+  if (queue.held) turn.next_tick = stats.next_time();
   return turn;
 }
 

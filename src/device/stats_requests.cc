@@ -79,14 +79,19 @@ BalloonStats parse_stats(std::span<const std::byte> message) {
   return stats;
 }
 
+// Saturates: nanoseconds::max() is for ever.
+std::chrono::nanoseconds StatsRequests::later(nanoseconds now, nanoseconds by) {
+  return by > nanoseconds::max() - now ? nanoseconds::max() : now + by;
+}
+
 void StatsRequests::set_interval(nanoseconds interval, nanoseconds now) {
   interval_ = interval;
-  next_ = now + interval;
+  next_ = later(now, interval);
 }
 
 void StatsRequests::request(nanoseconds now, nanoseconds timeout) {
   wanted_ = !asked_;
-  deadline_ = now + timeout;
+  deadline_ = later(now, timeout);
 }
 
 bool StatsRequests::due(nanoseconds now) const {
@@ -101,7 +106,7 @@ std::optional<std::chrono::nanoseconds> StatsRequests::next_time() const {
 void StatsRequests::asked(nanoseconds now) {
   wanted_ = false;
   asked_ = true;
-  next_ = now + interval_;
+  next_ = later(now, interval_);
 }
 
 void StatsRequests::answered(BalloonStats stats, nanoseconds now) {
@@ -117,7 +122,7 @@ void StatsRequests::reset(nanoseconds now) {
   asked_ = false;
   deadline_.reset();
   latest_.reset();
-  next_ = now + interval_;
+  next_ = later(now, interval_);
 }
 
 StatsReport StatsRequests::report(nanoseconds now) const {

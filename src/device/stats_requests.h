@@ -30,7 +30,7 @@ class StatsRequests {
 
   // How often to ask, from `now` on; 0: only on demand.
   void set_interval(nanoseconds interval, nanoseconds now);
-  // Asks once. A request that is under way answers this one as well, unless it is overdue.
+  // Asks once. A request that is under way answers this one as well.
   void request(nanoseconds now, nanoseconds timeout);
 
   // The buffer is to be used now.
@@ -47,6 +47,8 @@ class StatsRequests {
   [[nodiscard]] StatsReport report(nanoseconds now) const;
 
  private:
+  static nanoseconds later(nanoseconds now, nanoseconds by);
+
   nanoseconds interval_{0};
   nanoseconds next_{0};                  // with an interval: when to ask again
   bool wanted_ = false;                  // to be asked as soon as there is a buffer

@@ -54,6 +54,7 @@ struct DeviceQueue::Impl {
   [[nodiscard]] const std::vector<GuestBuffer>& buffers() const { return buffers_; }
   [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] bool holds_chains() const { return slots_used_ != 0; }
+  [[nodiscard]] bool has_room() const;
 
   [[nodiscard]] Result<std::optional<DescriptorChain>> pop();
 
@@ -93,7 +94,6 @@ struct DeviceQueue::Impl {
   bool kicks_enabled_ = true;  // until we know better
 
  private:
-  [[nodiscard]] bool has_room() const;
   void answer(const DescriptorChain::Slot& slot);
   void refuse(DescriptorChain::Slot& slot);
   void settle();

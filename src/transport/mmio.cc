@@ -22,8 +22,8 @@ void set_high(std::uint64_t& to, std::uint32_t value) { to = low(to) | std::uint
 
 }  // namespace
 
-// `lock` orders the registers of the transport and is not held while the device is called: a call
-// may wait for a discard, and other virtual processors go on reading. `interrupt_lock` orders the
+// `lock` orders the registers of the transport and is not held over a call that may wait for a
+// discard: other virtual processors go on reading. `interrupt_lock` orders the
 // interrupt line, which the device raises while registers are written.
 struct MmioTransport::Impl {
   explicit Impl(MmioOptions options_in) : options(std::move(options_in)) {}
@@ -65,6 +65,7 @@ struct MmioTransport::Impl {
   std::uint64_t driver_features = 0;
   std::uint32_t queue_sel = 0;
   std::array<Queue, kMaxBalloonQueues> queues;
+  std::uint64_t resets = 0;  // of the device: what began before one does not end behind it
 
   mutable std::mutex interrupt_lock;
   std::uint32_t interrupt_status = 0;
@@ -142,7 +143,10 @@ void MmioTransport::Impl::write_register(MmioRegister which, std::uint32_t value
   switch (which) {
     case MmioRegister::kQueueNotify:
       // With NOTIFICATION_DATA the upper half says how far the driver is; the rings say so too.
-      if (options.queue_notify) options.queue_notify(static_cast<std::uint16_t>(value));
+      if (const auto queue = static_cast<std::uint16_t>(value);
+          queue < kMaxBalloonQueues && options.queue_notify) {
+        options.queue_notify(queue);
+      }
       return;
     case MmioRegister::kInterruptAck:
       return acknowledge(value);
@@ -202,6 +206,7 @@ void MmioTransport::Impl::write_register(MmioRegister which, std::uint32_t value
 void MmioTransport::Impl::set_ready(std::uint32_t value) {
   if (value == 0) return reset_queue();
   std::uint16_t index = 0;
+  std::uint64_t resets_before = 0;
   QueueConfig config;
   {
     const std::lock_guard guard(lock);
@@ -209,25 +214,28 @@ void MmioTransport::Impl::set_ready(std::uint32_t value) {
     if (value != 1 || queue == nullptr) return;
     index = static_cast<std::uint16_t>(queue_sel);
     config = queue->config;
+    resets_before = resets;
   }
   // A queue that the device does not take reads as not ready.
   const bool taken = device->set_queue(index, config).has_value();
   const std::lock_guard guard(lock);
-  queues[index].ready = taken;
+  if (resets == resets_before) queues[index].ready = taken;
 }
 
 void MmioTransport::Impl::reset_queue() {
   std::uint16_t index = 0;
+  std::uint64_t resets_before = 0;
   {
     const std::lock_guard guard(lock);
     Queue* const queue = selected();
     if (queue == nullptr || !queue->ready || queue->resetting) return;
     index = static_cast<std::uint16_t>(queue_sel);
     queue->resetting = true;
+    resets_before = resets;
   }
   device->reset_queue(index);
   const std::lock_guard guard(lock);
-  queues[index] = {};
+  if (resets == resets_before) queues[index] = {};
 }
 
 void MmioTransport::Impl::write_status(std::uint8_t value) {
@@ -237,6 +245,7 @@ void MmioTransport::Impl::write_status(std::uint8_t value) {
     const std::lock_guard guard(lock);
     queues = {};
     driver_features = 0;
+    ++resets;
   }
   acknowledge(~std::uint32_t{0});
 }

@@ -54,6 +54,7 @@ DriverCounters minus(const DriverCounters& after, const DriverCounters& before) 
   DriverCounters d = after;
   d.messages -= before.messages;
   d.kicks -= before.kicks;
+  d.reports -= before.reports;
   d.failed_allocations -= before.failed_allocations;
   d.times.allocator -= before.times.allocator;
   d.times.messages -= before.times.messages;
@@ -68,9 +69,15 @@ BalloonMetrics minus(const BalloonMetrics& after, const BalloonMetrics& before) 
   BalloonMetrics d = after;
   d.inflate_messages -= before.inflate_messages;
   d.deflate_messages -= before.deflate_messages;
+  d.stats_messages -= before.stats_messages;
+  d.hint_messages -= before.hint_messages;
+  d.report_messages -= before.report_messages;
   d.queue_bytes -= before.queue_bytes;
   d.inflated_bytes -= before.inflated_bytes;
   d.deflated_bytes -= before.deflated_bytes;
+  d.reported_bytes -= before.reported_bytes;
+  d.reported_freed_bytes -= before.reported_freed_bytes;
+  d.hinted_bytes -= before.hinted_bytes;
   d.freed_bytes -= before.freed_bytes;
   d.forgone_bytes -= before.forgone_bytes;
   d.cancelled_bytes -= before.cancelled_bytes;
@@ -109,8 +116,8 @@ struct Machine::Impl {
   std::unique_ptr<MmioTransport> mmio;  // has the device, or
   std::unique_ptr<BalloonDevice> own_device;
   BalloonDevice* device = nullptr;
+  std::unique_ptr<DiscardThread> discards;  // woken by the other, which ends first
   std::unique_ptr<DeviceThread> thread;
-  std::unique_ptr<DiscardThread> discards;
   std::unique_ptr<InProcessAccess> access_by_call;
   std::unique_ptr<MmioAccess> access_by_registers;
   DeviceAccess* access = nullptr;

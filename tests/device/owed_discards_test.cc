@@ -43,11 +43,9 @@ class OwedDiscardsTest : public ::testing::Test {
   }
   // What the kernel did with what was taken: all of it, but for this run.
   std::uint64_t settle_all_but(PageRange refused) {
-    DiscardReport report;
     const MemoryRegion& region = memory_->regions()[0];
-    report.failures.push_back(
-        {{region.host + refused.first * kPageSize, refused.bytes(), &region}, EINVAL});
-    return owed_.settle(report);
+    return owed_.settle(
+        {{{region.host + refused.first * kPageSize, refused.bytes(), &region}, EINVAL}});
   }
 
   std::shared_ptr<const GuestMemory> memory_;
@@ -62,8 +60,15 @@ TEST_F(OwedDiscardsTest, RunsOfOwedPagesAreTaken) {
   owe({10, 1});
 
   EXPECT_THAT(take(), ElementsAre(PageRange{5, 3}, PageRange{10, 1}));
-  EXPECT_EQ(owed_.in_kernel_pages(), 4u);
-  EXPECT_EQ(ledger_.owed_pages(), 0u);
+  EXPECT_TRUE(owed_.in_kernel());
+}
+
+TEST_F(OwedDiscardsTest, PagesInTheKernelAreOwedUntilTheyAreSettled) {
+  owe({5, 3});
+
+  take();
+
+  EXPECT_EQ(ledger_.owed_pages(), 3u);
 }
 
 TEST_F(OwedDiscardsTest, RunsAreCutAtRegionBounds) {
@@ -85,7 +90,7 @@ TEST_F(OwedDiscardsTest, PagesThatTheKernelTookAreCounted) {
   take();
 
   EXPECT_EQ(owed_.settle({}), 3u);
-  EXPECT_EQ(owed_.in_kernel_pages(), 0u);
+  EXPECT_EQ(ledger_.owed_pages(), 0u);
 }
 
 TEST_F(OwedDiscardsTest, RefusedPagesAreOwedAgain) {
@@ -173,6 +178,19 @@ TEST_F(OwedDiscardsOfHugePagesTest, HugePageIsTakenAsAWhole) {
   owe({0, kPagesPerHugePage + 1});
 
   EXPECT_THAT(take(), ElementsAre(PageRange{0, kPagesPerHugePage}));
+  EXPECT_EQ(owed_.settle({}), kPagesPerHugePage);
+  EXPECT_EQ(ledger_.owed_pages(), 1u);
+}
+
+TEST_F(OwedDiscardsOfHugePagesTest, RefusedHugePageOwesWhatItOwedBefore) {
+  owe({0, kPagesPerHugePage});
+  take();
+  owed_.settle({});
+  owe({7, 1});
+  take();
+
+  EXPECT_EQ(settle_all_but({0, kPagesPerHugePage}), 0u);
+
   EXPECT_EQ(ledger_.owed_pages(), 1u);
 }
 

@@ -89,6 +89,17 @@ TEST_F(InhibitTest, ResetForgoesWhatIsOwed) {
   EXPECT_EQ(rig_.device().metrics().forgone_bytes, kPageSize);
 }
 
+TEST(InhibitWithNobodyToTellTest, ResumeDrainsThoughAnInflateWasWrittenBehindBefore) {
+  Rig rig({.device = {.write_behind = true}});
+  rig.start();
+  rig.inflate({5});
+  rig.device().inhibit_discards();
+
+  rig.device().resume_discards();
+
+  EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 1}));
+}
+
 TEST(InhibitWithoutMustTellHostTest, PagesAreForgone) {
   Rig rig({.accepted = everything_but(Feature::kMustTellHost)});
   rig.start();
@@ -203,6 +214,48 @@ TEST_F(WriteBehindTest, RefusedPagesStayOwedAndAreDrainedLater) {
 
   EXPECT_TRUE(rig.device().drain());
   EXPECT_EQ(rig.device().metrics().freed_bytes, 2 * kPageSize);
+  EXPECT_TRUE(balanced(rig.device().metrics()));
+}
+
+// The driver may use the pages of a message that has no answer.
+TEST_F(WriteBehindTest, ResetQueueForgoesWhatAnUnansweredMessageHasBrought) {
+  BalloonOptions cut = options();
+  cut.features = cut.features.with(Feature::kRingReset);
+  cut.budget.pages = 2;
+  Rig rig({.device = cut});
+  rig.start().send(kInflateQueue, testing::pfn_message({5, 6, 7}));
+  rig.device().process(kInflateQueue);
+  ASSERT_EQ(rig.device().metrics().owed_bytes, 2 * kPageSize);
+
+  rig.device().reset_queue(kInflateQueue);
+  rig.device().drain();
+
+  EXPECT_THAT(rig.discarded(), IsEmpty());
+  EXPECT_EQ(rig.device().metrics().forgone_bytes, 2 * kPageSize);
+}
+
+TEST_F(WriteBehindTest, ResetQueueLeavesWhatWasAcknowledgedOwed) {
+  BalloonOptions resettable = options();
+  resettable.features = resettable.features.with(Feature::kRingReset);
+  Rig rig({.device = resettable});
+  rig.start().inflate({5, 6});
+
+  rig.device().reset_queue(kInflateQueue);
+  rig.device().drain();
+
+  EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 2}));
+}
+
+TEST_F(WriteBehindTest, PageNamedAgainAndRefusedIsOwedOnce) {
+  Rig rig({.device = options()});
+  rig.start().inflate({5});
+  rig.recorded().fail_at(rig.host(5), EINVAL);
+  rig.inflate({5});
+
+  rig.device().drain();
+
+  EXPECT_EQ(rig.device().metrics().owed_bytes, kPageSize);
+  EXPECT_EQ(rig.device().metrics().freed_bytes, 0u);
   EXPECT_TRUE(balanced(rig.device().metrics()));
 }
 

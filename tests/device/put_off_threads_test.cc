@@ -99,6 +99,16 @@ TEST_F(OwedDiscardInFlightThreadsTest, ResetWaits) {
   EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
 }
 
+TEST_F(OwedDiscardInFlightThreadsTest, PageNamedOnceMoreIsBookedOnceWhateverBecomesOfIt) {
+  rig_.inflate({6});
+
+  finish();
+
+  EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
+  EXPECT_EQ(rig_.device().metrics().cancelled_bytes, kPageSize);
+  EXPECT_TRUE(testing::balanced(rig_.device().metrics()));
+}
+
 TEST_F(OwedDiscardInFlightThreadsTest, InhibitWaits) {
   EXPECT_TRUE(waits([this] { rig_.device().inhibit_discards(); }));
 }

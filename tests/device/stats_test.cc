@@ -155,6 +155,45 @@ TEST_F(DeviceStatsTest, SecondBufferGivesTheFirstOneBack) {
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kStatsBufferExtra, 1u)));
 }
 
+TEST_F(DeviceStatsTest, MoreBuffersThanTheQueueHasEntriesAreServed) {
+  const std::uint64_t buffers = rig_.queue(kStatsQueue).size() + 1;
+  std::uint64_t returned = 0;
+
+  for (std::uint64_t i = 0; i <= buffers; ++i) {
+    post(free_memory(i));
+    returned += rig_.completed(kStatsQueue).size();
+  }
+
+  EXPECT_EQ(returned, buffers);
+  EXPECT_THAT(free_memory_seen(), Optional(buffers));
+}
+
+TEST_F(DeviceStatsTest, NoTimeIsGivenWhileThereIsNoBufferToAskWith) {
+  rig_.device().set_stats_interval(kSecond);
+
+  now_ = 5 * kSecond;
+
+  EXPECT_EQ(rig_.device().tick(), std::nullopt);
+}
+
+TEST_F(DeviceStatsTest, BufferThatComesWhenTheTimeIsPastIsUsedAtOnce) {
+  rig_.device().set_stats_interval(kSecond);
+  now_ = 5 * kSecond;
+
+  post(free_memory(1));
+
+  EXPECT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
+}
+
+TEST_F(DeviceStatsTest, RequestWithoutAnEndNeverTimesOut) {
+  post(free_memory(1));
+  now_ = kSecond;
+
+  ASSERT_TRUE(rig_.device().request_stats(std::chrono::nanoseconds::max()));
+
+  EXPECT_FALSE(rig_.device().stats().timed_out);
+}
+
 TEST_F(DeviceStatsTest, PartOfAnEntryIsCountedAndTheWholeOnesHold) {
   Message message = free_memory(3);
   message.pieces.front().push_back(std::byte{1});

@@ -32,7 +32,8 @@ struct MmioOptions {
   // it must not call back.
   std::function<void(bool asserted)> interrupt_line = {};
   // The driver kicked a queue by writing QueueNotify: have process() called for it. A hypervisor
-  // that attaches an ioeventfd there never gets these. Called on the thread of write().
+  // that attaches an ioeventfd there never gets these. Called on the thread of write(), for numbers
+  // below kMaxBalloonQueues.
   std::function<void(std::uint16_t queue)> queue_notify = {};
 };
 
