@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/busy_vcpu.h"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <utility>
 
 #include "vballoon/page_range.h"
+#include "vm/own_thread.h"
 
 namespace vballoon::sim {
 namespace {
@@ -33,9 +31,7 @@ double BusyVcpu::pieces_per_second(const Mark& from, const Mark& to) {
 }
 
 void BusyVcpu::run() {
-  sigset_t all;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
   std::uint64_t pieces = 0;
   for (std::uint64_t value = 1; !stop_.load(std::memory_order_relaxed); ++value) {
     for (const std::span<std::byte> memory : memory_) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "vm/device_thread.h"
 
-#include <pthread.h>
-#include <sys/resource.h>
-
-#include <csignal>
 #include <utility>
+
+#include "vm/own_thread.h"
 
 namespace vballoon::sim {
 namespace {
@@ -14,13 +12,6 @@ constexpr std::uint32_t kStop = 1U << 31;
 constexpr std::uint32_t kSample = 1U << 30;
 
 }  // namespace
-
-std::chrono::nanoseconds thread_system_time() {
-  rusage usage{};
-  ::getrusage(RUSAGE_THREAD, &usage);
-  return std::chrono::seconds(usage.ru_stime.tv_sec) +
-         std::chrono::microseconds(usage.ru_stime.tv_usec);
-}
 
 DeviceThread::DeviceThread(BalloonDevice& device, EventFd kick, std::chrono::nanoseconds watch)
     : device_(device), kick_(std::move(kick)), watch_(watch), thread_([this] { run(); }) {}
@@ -45,10 +36,7 @@ std::chrono::nanoseconds DeviceThread::system_time() {
 }
 
 void DeviceThread::run() {
-  // Signals belong to the guest's thread, which can stop at any step.
-  sigset_t all;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
   for (;;) {
     kick_.wait();
     const std::uint32_t kicked = kicked_.exchange(0);

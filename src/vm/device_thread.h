@@ -39,9 +39,6 @@ class DeviceThread {
   std::thread thread_;
 };
 
-// System time of the calling thread.
-[[nodiscard]] std::chrono::nanoseconds thread_system_time();
-
 }  // namespace vballoon::sim
 
 #endif  // VBALLOON_SRC_VM_DEVICE_THREAD_H_

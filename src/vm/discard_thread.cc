@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "vm/discard_thread.h"
 
-#include <pthread.h>
-
-#include <csignal>
 #include <utility>
 
-#include "vm/device_thread.h"
+#include "vm/own_thread.h"
 
 namespace vballoon::sim {
 
@@ -20,10 +17,7 @@ DiscardThread::~DiscardThread() {
 }
 
 void DiscardThread::run() {
-  // Signals belong to the guest's thread, which can stop at any step.
-  sigset_t all;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  block_signals();
   while (!stop_) {
     owed_.wait();
     while (!stop_ && device_.run_owed_discards()) system_time_ = thread_system_time();

@@ -11,6 +11,7 @@
 #include "vm/discard_thread.h"
 #include "vm/event_fd.h"
 #include "vm/mmio_access.h"
+#include "vm/own_thread.h"
 
 namespace vballoon::sim {
 namespace {
@@ -118,9 +119,8 @@ struct Machine::Impl {
   BalloonDevice* device = nullptr;
   std::unique_ptr<DiscardThread> discards;  // woken by the other, which ends first
   std::unique_ptr<DeviceThread> thread;
-  std::unique_ptr<InProcessAccess> access_by_call;
-  std::unique_ptr<MmioAccess> access_by_registers;
-  DeviceAccess* access = nullptr;
+  std::unique_ptr<DeviceAccess> access;
+  MmioAccess* registers = nullptr;  // the same, if the driver has nothing else
   std::unique_ptr<BalloonDriver> driver;
 };
 
@@ -159,14 +159,14 @@ Result<void> Machine::Impl::make_device(std::shared_ptr<const GuestMemory> memor
   };
   wanted.wake = [this](std::uint16_t queue) { kick(queue); };
   if (options.mmio) {
-    MmioOptions registers{.queue_notify = [this](std::uint16_t queue) { kick(queue); }};
+    MmioOptions window{.queue_notify = [this](std::uint16_t queue) { kick(queue); }};
     if (notify == NotifyMode::kEventfd) {
-      registers.interrupt_line = [this](bool asserted) {
+      window.interrupt_line = [this](bool asserted) {
         if (asserted) call.signal();
       };
     }
     auto made = MmioTransport::create(std::move(memory), std::move(discarder), std::move(wanted),
-                                      std::move(registers));
+                                      std::move(window));
     if (!made) return tl::unexpected(made.error());
     mmio = std::move(*made);
     device = &mmio->device();
@@ -185,9 +185,8 @@ Result<void> Machine::Impl::make_device(std::shared_ptr<const GuestMemory> memor
 
 Result<void> Machine::Impl::connect_driver() {
   if (!mmio) {
-    access_by_call =
+    access =
         std::make_unique<InProcessAccess>(*device, [this](std::uint16_t queue) { kick(queue); });
-    access = access_by_call.get();
     return {};
   }
   auto found = MmioAccess::probe(
@@ -195,8 +194,8 @@ Result<void> Machine::Impl::connect_driver() {
        .write = [this](std::uint64_t offset, unsigned size,
                        std::uint64_t value) { mmio->write(offset, size, value); }});
   if (!found) return tl::unexpected(found.error());
-  access_by_registers = std::move(*found);
-  access = access_by_registers.get();
+  registers = found->get();
+  access = std::move(*found);
   return {};
 }
 
@@ -206,7 +205,7 @@ bool Machine::Impl::let_device_answer() {
   if (notify == NotifyMode::kEventfd) {
     call.wait();
     // Before the driver looks: what comes later asserts the line again.
-    if (access_by_registers) access_by_registers->take_interrupt();
+    if (registers) registers->take_interrupt();
     return true;
   }
   const std::uint32_t queues = std::exchange(kicked, 0);
