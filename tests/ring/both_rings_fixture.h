@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ring/hand_driver.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/error.h"
 #include "vballoon/guest_memory.h"
@@ -98,8 +99,7 @@ class BothRingsFixture : public ::testing::TestWithParam<RingKind> {
     return driver_->take_returned();
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = memory_of(kMemoryBytes);
   QueueConfig config_ = make_config(kSize);
   std::unique_ptr<HandDriver> driver_;
   DeviceQueue queue_;

@@ -13,7 +13,6 @@ namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using testing::kIndirect;
 using testing::kNext;
 using testing::kWrite;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ring/raw_ring.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/error.h"
 #include "vballoon/guest_memory.h"
@@ -71,8 +72,7 @@ class DeviceQueueFixture : public ::testing::Test {
     return all;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = memory_of(kMemoryBytes);
   QueueConfig config_ = raw_config(kSize);
   RawRing ring_{memory_, config_};
   DeviceQueue queue_;

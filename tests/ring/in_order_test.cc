@@ -8,13 +8,13 @@
 
 #include "ring/both_rings_fixture.h"
 #include "ring/driver_queue.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::kNext;
 using testing::RawUsed;
 using testing::RingKind;
 using ::testing::Values;
@@ -135,8 +135,7 @@ class InOrderDriverTest : public ::testing::TestWithParam<RingKind> {
     return config;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(1 << 20);
   QueueConfig config_ = make_config();
   testing::RawRing split_{memory_, config_};
   testing::RawPackedRing packed_{memory_, config_};
@@ -229,7 +228,7 @@ TEST_P(InOrderDriverTest, IdThatWasNotGivenOutIsDropped) {
 
 // A device that names the last buffer and claims a batch of one.
 TEST(SplitInOrderDriverTest, BatchLongerThanTheUsedIndexSaysWaitsForTheIndex) {
-  const auto memory = GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  const auto memory = testing::memory_of(1 << 20);
   QueueConfig config = lay_out_ring(8, 0).config;
   config.in_order = true;
   testing::RawRing ring(memory, config);

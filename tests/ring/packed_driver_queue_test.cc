@@ -9,6 +9,7 @@
 
 #include "ring/driver_queue.h"
 #include "ring/raw_packed_ring.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
@@ -76,8 +77,7 @@ class PackedDriverQueueTest : public ::testing::Test {
     return (ring_.read(index).flags & (kAvail | kUsed)) == kAvail;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(kMemoryBytes);
   QueueConfig config_ = raw_packed_config(kSize);
   testing::RawPackedRing ring_{memory_, config_};
   std::unique_ptr<DriverQueue> driver_;

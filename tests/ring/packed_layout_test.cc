@@ -6,10 +6,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <vector>
 
 #include "ring/driver_queue.h"
 #include "ring/raw_packed_ring.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
@@ -96,8 +96,7 @@ class PackedLayoutLocateTest : public ::testing::Test {
     return PackedLayout::locate(*memory_, config).has_value();
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(kBytes);
   QueueConfig config_ = raw_packed_config(8);
 };
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ring/raw_packed_ring.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/error.h"
 #include "vballoon/guest_memory.h"
@@ -78,8 +79,7 @@ class PackedQueueFixture : public ::testing::Test {
     return (ring_.read(index).flags & both) == (wrap ? both : 0);
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = memory_of(kMemoryBytes);
   QueueConfig config_ = raw_packed_config(kSize);
   RawPackedRing ring_{memory_, config_};
   DeviceQueue queue_;

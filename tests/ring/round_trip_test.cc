@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "ring/driver_queue.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
 
@@ -187,8 +188,7 @@ class RoundTrip {
     return payload;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(1 << 20);
   QueueConfig config_;
   const Sleepers sleepers_;
   std::unique_ptr<DriverQueue> driver_;

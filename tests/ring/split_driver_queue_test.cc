@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ring/raw_ring.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
@@ -63,8 +64,7 @@ class SplitDriverQueueTest : public ::testing::Test {
     }
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(kMemoryBytes);
   QueueConfig config_ = raw_config(kSize);
   testing::RawRing ring_{memory_, config_};
   std::unique_ptr<DriverQueue> driver_;

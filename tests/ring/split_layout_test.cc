@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ring/raw_ring.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
@@ -61,8 +62,7 @@ class SplitLayoutLocateTest : public ::testing::Test {
     return SplitLayout::locate(*memory_, config).has_value();
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(kBytes);
   QueueConfig config_ = raw_config(8);
 };
 
