@@ -34,12 +34,6 @@ class ChainWalkTest : public testing::DeviceQueueFixture {
                          static_cast<std::uint16_t>(i + 1)});
     }
   }
-  // The malformed chain's error; then what the driver got back.
-  std::optional<Errc> pop_error_and_publish() {
-    const auto error = pop_error();
-    (void)queue_.publish();
-    return error;
-  }
 };
 
 TEST_F(ChainWalkTest, ReadableAndWritableBuffersAreToldApart) {
