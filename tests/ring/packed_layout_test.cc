@@ -7,7 +7,6 @@
 #include <rapidcheck/gtest.h>
 
 
-#include "ring/driver_queue.h"
 #include "ring/raw_packed_ring.h"
 #include "test_memory.h"
 
@@ -75,17 +74,6 @@ RC_GTEST_PROP(WantsPackedEventProperty, AgreesWithCountingEntries, ()) {
 TEST(PackedLayoutTest, PartsHaveTheSizesOfTheSpecification) {
   EXPECT_EQ(packed_ring_bytes(kMaxQueueSize), 524288u);
   EXPECT_EQ(kPackedEventBytes, 4u);
-}
-
-TEST(PackedLayoutTest, LaidOutPartsAreAlignedAndDoNotOverlap) {
-  const RingLayout layout = lay_out_ring(5, 0x4000, true);
-
-  EXPECT_TRUE(layout.config.packed);
-  EXPECT_EQ(layout.config.size, 5u);
-  EXPECT_EQ(layout.config.descriptor_table, 0x4000u);
-  EXPECT_EQ(layout.config.available_ring, 0x4080u);
-  EXPECT_EQ(layout.config.used_ring, 0x40C0u);
-  EXPECT_EQ(layout.bytes, 0xC4u);
 }
 
 class PackedLayoutLocateTest : public ::testing::Test {
