@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "allocation_counter.h"
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 namespace {
@@ -34,4 +37,15 @@ namespace vballoon::testing {
 
 std::uint64_t allocations_of_this_thread() noexcept { return allocations; }
 
+namespace {
+
+TEST(AllocationCounterTest, CounterSeesAllocations) {
+  const AllocationCounter counter;
+
+  const auto number = std::make_unique<int>(1);
+
+  EXPECT_EQ(counter.count(), 1u);
+}
+
+}  // namespace
 }  // namespace vballoon::testing

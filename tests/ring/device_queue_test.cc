@@ -33,7 +33,7 @@ class DeviceQueueTest : public testing::BothRingsFixture {
 INSTANTIATE_TEST_SUITE_P(BothRings, DeviceQueueTest, Values(RingKind::kSplit, RingKind::kPacked),
                          testing::ring_name);
 
-TEST_P(DeviceQueueTest, QueueThatWasNeverStartedIsNotReady) {
+TEST(UnstartedDeviceQueueTest, QueueIsNotReadyAndGivesNothing) {
   DeviceQueue queue;
 
   EXPECT_FALSE(queue.ready());

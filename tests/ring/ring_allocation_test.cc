@@ -73,14 +73,6 @@ INSTANTIATE_TEST_SUITE_P(Rings, RingAllocationTest,
                                            Ring{"PackedInOrder", true, true}),
                          [](const auto& suite) { return suite.param.name; });
 
-TEST_P(RingAllocationTest, CounterSeesAllocations) {
-  const testing::AllocationCounter allocations;
-
-  const auto number = std::make_unique<int>(1);
-
-  EXPECT_EQ(allocations.count(), 1u);
-}
-
 TEST_P(RingAllocationTest, ChainsThereAndBackAllocateNothing) {
   const testing::AllocationCounter allocations;
 
