@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Counts heap allocations. Add allocation_counter.cc to a test program to use it: it replaces the
-// global operator new of that program.
+// global operator new of that program, and shows there that it does.
 #ifndef VBALLOON_TESTS_ALLOCATION_COUNTER_H_
 #define VBALLOON_TESTS_ALLOCATION_COUNTER_H_
 

@@ -101,8 +101,8 @@ struct DriverQueue::Impl {
   std::uint16_t first_free = 0;
   std::uint16_t free_descriptors;
   std::uint16_t oldest = 0;  // in order only: the buffer that comes back next
-  std::optional<Answer>
-      batch;  // in order only: an answer that stands for buffers not handed out yet
+  // In order only: an answer that stands for buffers not handed out yet.
+  std::optional<Answer> batch;
 
   bool interrupts_enabled = true;
   std::uint64_t bogus_used = 0;

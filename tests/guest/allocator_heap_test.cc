@@ -31,14 +31,6 @@ class AllocatorHeapTest : public ::testing::Test {
   PageAllocator allocator_{kZones};
 };
 
-TEST_F(AllocatorHeapTest, CounterSeesTheConstructor) {
-  const testing::AllocationCounter allocations;
-
-  const PageAllocator another(kZones);
-
-  EXPECT_GT(allocations.count(), 0u);
-}
-
 TEST_F(AllocatorHeapTest, TakingListingAndFreeingEveryPageTakesNothing) {
   const testing::AllocationCounter allocations;
 

@@ -5,39 +5,25 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 #include "ring/hand_driver.h"
+#include "ring/queue_fixture.h"
+#include "ring/ring_kind.h"
 #include "vballoon/device_queue.h"
-#include "vballoon/error.h"
-#include "vballoon/guest_memory.h"
 
 namespace vballoon::testing {
 
-enum class RingKind { kSplit, kPacked };
-
-inline constexpr auto ring_name = [](const ::testing::TestParamInfo<RingKind>& suite) {
-  return suite.param == RingKind::kPacked ? "Packed" : "Split";
-};
-
-class BothRingsFixture : public ::testing::TestWithParam<RingKind> {
+class BothRingsFixture : public ::testing::TestWithParam<RingKind>, protected QueueUnderTest {
  protected:
-  static constexpr std::uint64_t kMemoryBytes = 1 << 20;
-  static constexpr std::uint16_t kSize = 8;
-  static constexpr std::uint64_t kTable = 0x20000;    // for indirect tables
-  static constexpr std::uint64_t kPayload = 0x30000;  // for what descriptors name
-
-  BothRingsFixture() { start(config_); }
+  BothRingsFixture() : QueueUnderTest(make_config(kSize)) { start(config_); }
 
   static bool packed() { return GetParam() == RingKind::kPacked; }
-  static QueueConfig make_config(std::uint16_t size) {
-    return packed() ? raw_packed_config(size) : raw_config(size);
-  }
+  static QueueConfig make_config(std::uint16_t size) { return raw_config(GetParam(), size); }
 
   // A queue and a driver that begin anew; the rings are cleared.
   void start(const QueueConfig& config) {
@@ -45,7 +31,7 @@ class BothRingsFixture : public ::testing::TestWithParam<RingKind> {
     const std::vector<std::byte> zeros(kTable);
     if (!memory_->write(0, zeros)) throw std::runtime_error("no memory");
     driver_ = make_hand_driver(memory_, config_);
-    if (!queue_.start(memory_, config_)) throw std::runtime_error("queue does not start");
+    start_queue();
   }
   void start_in_order() {
     config_.in_order = true;
@@ -56,20 +42,6 @@ class BothRingsFixture : public ::testing::TestWithParam<RingKind> {
     start(config_);
   }
 
-  // The next chain; there must be one.
-  DescriptorChain pop_chain() {
-    auto popped = queue_.pop();
-    if (!popped || !*popped) throw std::runtime_error("no chain");
-    return std::move(**popped);
-  }
-  std::optional<Errc> pop_error() {
-    const auto popped = queue_.pop();
-    return popped ? std::nullopt : std::optional(popped.error().code);
-  }
-  bool pop_is_empty() {
-    const auto popped = queue_.pop();
-    return popped && !*popped;
-  }
   void offer_one(std::uint16_t id) { driver_->offer(id, {{kPayload + 16u * id, 16}}); }
   // A readable piece behind a writable one.
   void offer_malformed(std::uint16_t id) {
@@ -98,11 +70,7 @@ class BothRingsFixture : public ::testing::TestWithParam<RingKind> {
     return driver_->take_returned();
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
-  QueueConfig config_ = make_config(kSize);
   std::unique_ptr<HandDriver> driver_;
-  DeviceQueue queue_;
 };
 
 }  // namespace vballoon::testing

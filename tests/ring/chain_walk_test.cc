@@ -13,7 +13,6 @@ namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using testing::kIndirect;
 using testing::kNext;
 using testing::kWrite;
@@ -34,12 +33,6 @@ class ChainWalkTest : public testing::DeviceQueueFixture {
                         {kPayload + 16u * i, 16, last ? std::uint16_t{0} : kNext,
                          static_cast<std::uint16_t>(i + 1)});
     }
-  }
-  // The malformed chain's error; then what the driver got back.
-  std::optional<Errc> pop_error_and_publish() {
-    const auto error = pop_error();
-    (void)queue_.publish();
-    return error;
   }
 };
 

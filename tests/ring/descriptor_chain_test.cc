@@ -13,7 +13,6 @@
 namespace vballoon {
 namespace {
 
-using ::testing::Each;
 using ::testing::ElementsAre;
 using testing::kNext;
 using testing::kWrite;

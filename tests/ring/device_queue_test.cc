@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ring/both_rings_fixture.h"
+#include "test_memory.h"
 
 namespace vballoon {
 namespace {
@@ -32,7 +33,7 @@ class DeviceQueueTest : public testing::BothRingsFixture {
 INSTANTIATE_TEST_SUITE_P(BothRings, DeviceQueueTest, Values(RingKind::kSplit, RingKind::kPacked),
                          testing::ring_name);
 
-TEST_P(DeviceQueueTest, QueueThatWasNeverStartedIsNotReady) {
+TEST(UnstartedDeviceQueueTest, QueueIsNotReadyAndGivesNothing) {
   DeviceQueue queue;
 
   EXPECT_FALSE(queue.ready());
@@ -265,7 +266,7 @@ TEST_P(DeviceQueueTest, QueueOfOneEntryWorks) {
 
 TEST_P(DeviceQueueTest, LargestQueueWorks) {
   config_ = make_config(kMaxQueueSize);
-  memory_ = GuestMemory::allocate(std::vector<RegionLayout>{{0, 2 * kMemoryBytes}}).value();
+  memory_ = testing::memory_of(2 * kMemoryBytes);
   start(config_);
 
   turn(3);

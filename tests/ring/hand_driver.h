@@ -3,6 +3,7 @@
 #ifndef VBALLOON_TESTS_RING_HAND_DRIVER_H_
 #define VBALLOON_TESTS_RING_HAND_DRIVER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -95,13 +96,10 @@ class PackedHandDriver final : public HandDriver {
   }
   std::vector<RawUsed> take_returned() override {
     std::vector<RawUsed> all;
-    const auto both = static_cast<std::uint16_t>(kAvail | kUsed);
-    for (auto used = ring_.read(next_used_); (used.flags & both) == (wrap_ ? both : 0);
-         used = ring_.read(next_used_)) {
+    for (auto used = ring_.read(next_used_.index); is_used_at(next_used_, used);
+         used = ring_.read(next_used_.index)) {
       all.push_back({used.id, (used.flags & kWrite) != 0 ? used.length : 0});
-      const std::size_t next = next_used_ + entries_.at(used.id);
-      wrap_ = wrap_ != (next >= size_);
-      next_used_ = static_cast<std::uint16_t>(next % size_);
+      next_used_.advance(entries_.at(used.id), size_);
     }
     return all;
   }
@@ -110,8 +108,7 @@ class PackedHandDriver final : public HandDriver {
   RawPackedRing ring_;
   std::uint16_t size_;
   std::map<std::uint16_t, std::size_t> entries_;  // of the ring that a buffer takes
-  std::uint16_t next_used_ = 0;
-  bool wrap_ = true;
+  RawPlace next_used_;
 };
 
 inline std::unique_ptr<HandDriver> make_hand_driver(

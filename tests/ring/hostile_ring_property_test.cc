@@ -11,6 +11,7 @@
 #include "ring/driver_queue.h"
 #include "ring/raw_packed_ring.h"
 #include "ring/raw_ring.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
 
@@ -122,8 +123,7 @@ class HostileRing {
   }
 
   const QueueConfig config_;
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(kMemoryBytes);
   testing::RawRing split_{memory_, config_};
   testing::RawPackedRing packed_{memory_, config_};
   DeviceQueue device_;

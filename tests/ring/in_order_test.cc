@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "ring/both_rings_fixture.h"
-#include "ring/driver_queue.h"
+#include "ring/driver_queue_fixture.h"
+#include "ring/hand_device.h"
+#include "ring/ring_kind.h"
 
 namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using testing::kNext;
 using testing::RawUsed;
 using testing::RingKind;
 using ::testing::Values;
@@ -103,72 +104,39 @@ TEST_P(InOrderDeviceTest, ChainThatWaitsOverAResetIsNotReturned) {
   EXPECT_THAT(publish_and_take(), IsEmpty());
 }
 
-// Both sides, with a driver of the library.
-class InOrderDriverTest : public ::testing::TestWithParam<RingKind> {
+class InOrderDriverTest : public ::testing::TestWithParam<RingKind>,
+                          protected testing::DriverUnderTest {
  protected:
   static constexpr std::uint16_t kSize = 8;
-  static constexpr GuestBuffer kBuffer{0x30000, 16};
 
-  bool add(std::size_t readable, std::size_t writable, std::uint64_t token) {
-    return driver_->add(std::vector<GuestBuffer>(readable, kBuffer),
-                        std::vector<GuestBuffer>(writable, kBuffer), token);
-  }
-  std::uint64_t take_token() {
-    const auto used = driver_->take_used();
-    if (!used) throw std::runtime_error("nothing used");
-    return used->token;
-  }
-  // Adds a buffer of one piece, lets the device answer it, and takes it back.
-  void turn(std::uint32_t count) {
-    for (std::uint32_t i = 0; i < count; ++i) {
-      if (!add(1, 0, i)) throw std::runtime_error("no descriptor");
-      (void)driver_->publish();
-      device_.pop().value()->complete();
-      (void)device_.publish();
-      if (take_token() != i) throw std::runtime_error("another buffer");
-    }
-  }
+  InOrderDriverTest() : DriverUnderTest(in_order_config(GetParam())) {}
 
-  QueueConfig make_config() const {
-    QueueConfig config = lay_out_ring(kSize, 0, GetParam() == RingKind::kPacked).config;
+  static QueueConfig in_order_config(RingKind kind) {
+    QueueConfig config = testing::raw_config(kind, kSize);
     config.in_order = true;
     return config;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
-  QueueConfig config_ = make_config();
-  testing::RawRing split_{memory_, config_};
-  testing::RawPackedRing packed_{memory_, config_};
-  std::unique_ptr<DriverQueue> driver_ = DriverQueue::create(memory_, config_).value();
-  DeviceQueue device_;
-  Result<void> started_ = device_.start(memory_, config_);
-
-  // What a device does that answers `count` buffers, which lie in `entries` entries of the ring
-  // from the first on, by one used entry for the last.
-  void answer_batch(std::uint16_t count, std::uint16_t last, std::uint32_t written) {
-    if (GetParam() == RingKind::kPacked) {
-      packed_.write(
-          0, {0, written, last,
-              static_cast<std::uint16_t>(testing::kAvail | testing::kUsed | testing::kWrite)});
-    } else {
-      split_.set_used(0, {last, written});
-      split_.set_used_index(count);
-    }
-  }
-  // The id of the buffer that begins in entry `at` of an unused ring and is the `number`th.
-  std::uint16_t id_of(std::uint16_t at, std::uint16_t number) const {
-    return GetParam() == RingKind::kPacked ? number : at;
-  }
+  std::unique_ptr<testing::HandDevice> device_ = testing::make_hand_device(memory_, config_);
 };
 
 INSTANTIATE_TEST_SUITE_P(BothRings, InOrderDriverTest, Values(RingKind::kSplit, RingKind::kPacked),
                          testing::ring_name);
 
+// With a device of the library.
 TEST_P(InOrderDriverTest, BuffersGoThereAndBackForManyRounds) {
-  ASSERT_TRUE(started_);
+  DeviceQueue device;
+  ASSERT_TRUE(device.start(memory_, config_));
 
-  turn(70000);
+  for (std::uint64_t i = 0; i < 70000; ++i) {
+    ASSERT_TRUE(add(1, 0, i));
+    (void)driver_->publish();
+    device.pop().value()->complete();
+    (void)device.publish();
+    const auto used = driver_->take_used();
+    ASSERT_TRUE(used.has_value());
+    ASSERT_EQ(used->token, i);
+  }
 
   EXPECT_EQ(driver_->free_descriptors(), kSize);
   EXPECT_EQ(driver_->bogus_used(), 0u);
@@ -177,7 +145,7 @@ TEST_P(InOrderDriverTest, BuffersGoThereAndBackForManyRounds) {
 TEST_P(InOrderDriverTest, OneEntryAnswersABatch) {
   ASSERT_TRUE(add(2, 0, 40) && add(1, 2, 41) && add(1, 1, 42));
   (void)driver_->publish();
-  answer_batch(3, id_of(5, 2), 7);
+  device_->use_first(3, 7);
 
   EXPECT_EQ(driver_->take_used()->token, 40u);
   EXPECT_EQ(driver_->take_used()->token, 41u);
@@ -189,7 +157,7 @@ TEST_P(InOrderDriverTest, OneEntryAnswersABatch) {
 TEST_P(InOrderDriverTest, BuffersInFrontOfTheNamedOneCountAsWrittenInFull) {
   ASSERT_TRUE(add(1, 0, 40) && add(1, 2, 41) && add(1, 1, 42));
   (void)driver_->publish();
-  answer_batch(3, id_of(4, 2), 7);
+  device_->use_first(3, 7);
 
   EXPECT_EQ(driver_->take_used()->written, 0u);
   EXPECT_EQ(driver_->take_used()->written, 32u);
@@ -199,7 +167,7 @@ TEST_P(InOrderDriverTest, BuffersInFrontOfTheNamedOneCountAsWrittenInFull) {
 TEST_P(InOrderDriverTest, RestOfABatchIsReportedWhenInterruptsAreEnabled) {
   ASSERT_TRUE(add(1, 0, 40) && add(1, 0, 41));
   (void)driver_->publish();
-  answer_batch(2, id_of(1, 1), 0);
+  device_->use_first(2);
   (void)driver_->take_used();
 
   EXPECT_TRUE(driver_->enable_interrupts());
@@ -208,7 +176,7 @@ TEST_P(InOrderDriverTest, RestOfABatchIsReportedWhenInterruptsAreEnabled) {
 TEST_P(InOrderDriverTest, BufferBehindABatchIsNotTakenBackWithIt) {
   ASSERT_TRUE(add(1, 0, 40) && add(1, 0, 41) && add(1, 0, 42));
   (void)driver_->publish();
-  answer_batch(2, id_of(1, 1), 0);
+  device_->use_first(2);
   (void)driver_->take_used();
   (void)driver_->take_used();
 
@@ -220,7 +188,7 @@ TEST_P(InOrderDriverTest, BufferBehindABatchIsNotTakenBackWithIt) {
 TEST_P(InOrderDriverTest, IdThatWasNotGivenOutIsDropped) {
   ASSERT_TRUE(add(1, 0, 40));
   (void)driver_->publish();
-  answer_batch(1, 5, 0);
+  device_->use_id(5);
 
   EXPECT_FALSE(driver_->take_used());
 
@@ -229,8 +197,8 @@ TEST_P(InOrderDriverTest, IdThatWasNotGivenOutIsDropped) {
 
 // A device that names the last buffer and claims a batch of one.
 TEST(SplitInOrderDriverTest, BatchLongerThanTheUsedIndexSaysWaitsForTheIndex) {
-  const auto memory = GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
-  QueueConfig config = lay_out_ring(8, 0).config;
+  const auto memory = testing::memory_of(1 << 20);
+  QueueConfig config = testing::raw_config(8);
   config.in_order = true;
   testing::RawRing ring(memory, config);
   const auto driver = DriverQueue::create(memory, config).value();

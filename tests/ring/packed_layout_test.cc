@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Where the parts of a packed ring lie, and the arithmetic of its places
-// (src/ring/packed_layout.h).
+// The sizes of a packed ring's parts, and the arithmetic of its places (src/ring/packed_layout.h).
 #include "ring/packed_layout.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <vector>
-
-#include "ring/driver_queue.h"
-#include "ring/raw_packed_ring.h"
+#include <cstdint>
 
 namespace vballoon {
 namespace {
-
-using testing::raw_packed_config;
 
 TEST(PackedPlaceTest, LastEntryIsFollowedByTheFirstOfTheOtherRound) {
   PackedPlace place{4, true};
@@ -75,80 +69,6 @@ RC_GTEST_PROP(WantsPackedEventProperty, AgreesWithCountingEntries, ()) {
 TEST(PackedLayoutTest, PartsHaveTheSizesOfTheSpecification) {
   EXPECT_EQ(packed_ring_bytes(kMaxQueueSize), 524288u);
   EXPECT_EQ(kPackedEventBytes, 4u);
-}
-
-TEST(PackedLayoutTest, LaidOutPartsAreAlignedAndDoNotOverlap) {
-  const RingLayout layout = lay_out_ring(5, 0x4000, true);
-
-  EXPECT_TRUE(layout.config.packed);
-  EXPECT_EQ(layout.config.size, 5u);
-  EXPECT_EQ(layout.config.descriptor_table, 0x4000u);
-  EXPECT_EQ(layout.config.available_ring, 0x4080u);
-  EXPECT_EQ(layout.config.used_ring, 0x40C0u);
-  EXPECT_EQ(layout.bytes, 0xC4u);
-}
-
-class PackedLayoutLocateTest : public ::testing::Test {
- protected:
-  static constexpr std::uint64_t kBytes = 1 << 20;
-
-  bool located(const QueueConfig& config) const {
-    return PackedLayout::locate(*memory_, config).has_value();
-  }
-
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kBytes}}).value();
-  QueueConfig config_ = raw_packed_config(8);
-};
-
-TEST_F(PackedLayoutLocateTest, SizeZeroIsRefused) { EXPECT_FALSE(located(raw_packed_config(0))); }
-
-TEST_F(PackedLayoutLocateTest, SizeThatIsNoPowerOfTwoIsTaken) {
-  EXPECT_TRUE(located(raw_packed_config(7)));
-}
-
-TEST_F(PackedLayoutLocateTest, LargestSizeIsTaken) {
-  EXPECT_TRUE(located(raw_packed_config(32768)));
-}
-
-TEST_F(PackedLayoutLocateTest, SizeAboveTheLargestIsRefused) {
-  EXPECT_FALSE(located(raw_packed_config(32769)));
-}
-
-TEST_F(PackedLayoutLocateTest, UnalignedRingIsRefused) {
-  config_.descriptor_table = 8;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(PackedLayoutLocateTest, UnalignedDriverEventIsRefused) {
-  config_.available_ring += 2;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(PackedLayoutLocateTest, UnalignedDeviceEventIsRefused) {
-  config_.used_ring += 2;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(PackedLayoutLocateTest, RingThatEndsOutsideMemoryIsRefused) {
-  config_.descriptor_table = kBytes - 7 * 16;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(PackedLayoutLocateTest, EventThatEndsWithMemoryIsTaken) {
-  config_.used_ring = kBytes - 4;
-
-  EXPECT_TRUE(located(config_));
-}
-
-TEST_F(PackedLayoutLocateTest, EventOutsideMemoryIsRefused) {
-  config_.used_ring = kBytes;
-
-  EXPECT_FALSE(located(config_));
 }
 
 }  // namespace

@@ -8,8 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
-#include <stdexcept>
 #include <utility>
 
 #include "ring/raw_ring.h"
@@ -52,10 +50,31 @@ inline QueueConfig raw_packed_config(std::uint16_t size, std::uint64_t base = 0)
   return config;
 }
 
-class RawPackedRing {
+// A place in the ring and the wrap counter that belongs to it.
+struct RawPlace {
+  std::uint16_t index = 0;
+  bool wrap = true;
+
+  // At most one round.
+  void advance(std::size_t entries, std::uint16_t size) {
+    const std::size_t next = index + entries;
+    wrap = wrap != (next >= size);
+    index = static_cast<std::uint16_t>(next % size);
+  }
+};
+
+inline bool is_available_at(RawPlace place, const RawPackedDescriptor& descriptor) {
+  return (descriptor.flags & (kAvail | kUsed)) == (place.wrap ? kAvail : kUsed);
+}
+inline bool is_used_at(RawPlace place, const RawPackedDescriptor& descriptor) {
+  const int both = kAvail | kUsed;
+  return (descriptor.flags & both) == (place.wrap ? both : 0);
+}
+
+class RawPackedRing : private RawMemory {
  public:
   RawPackedRing(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config)
-      : memory_(std::move(memory)), config_(config) {}
+      : RawMemory(std::move(memory)), config_(config) {}
 
   void write(std::uint16_t index, const RawPackedDescriptor& descriptor) {
     put(config_.descriptor_table + std::uint64_t{16} * index, descriptor);
@@ -70,10 +89,9 @@ class RawPackedRing {
 
   // Makes the next descriptor of the ring available: with the two bits of its round.
   void append(RawPackedDescriptor descriptor) {
-    descriptor.flags = static_cast<std::uint16_t>(descriptor.flags | (wrap_ ? kAvail : kUsed));
-    write(next_, descriptor);
-    wrap_ = wrap_ != (next_ + 1 == config_.size);
-    next_ = static_cast<std::uint16_t>((next_ + 1) % config_.size);
+    descriptor.flags = static_cast<std::uint16_t>(descriptor.flags | (next_.wrap ? kAvail : kUsed));
+    write(next_.index, descriptor);
+    next_.advance(1, config_.size);
   }
 
   void set_driver_event(RawEvent event) { put(config_.available_ring, event); }
@@ -82,25 +100,8 @@ class RawPackedRing {
   [[nodiscard]] RawEvent device_event() const { return get<RawEvent>(config_.used_ring); }
 
  private:
-  template <typename T>
-  void put(std::uint64_t address, const T& value) {
-    if (!memory_->write(address, std::as_bytes(std::span(&value, 1)))) {
-      throw std::out_of_range("RawPackedRing: outside guest memory");
-    }
-  }
-  template <typename T>
-  [[nodiscard]] T get(std::uint64_t address) const {
-    T value{};
-    if (!memory_->read(address, std::as_writable_bytes(std::span(&value, 1)))) {
-      throw std::out_of_range("RawPackedRing: outside guest memory");
-    }
-    return value;
-  }
-
-  std::shared_ptr<const GuestMemory> memory_;
   QueueConfig config_;
-  std::uint16_t next_ = 0;
-  bool wrap_ = true;
+  RawPlace next_;
 };
 
 }  // namespace vballoon::testing

@@ -45,10 +45,34 @@ inline QueueConfig raw_config(std::uint16_t size, std::uint64_t base = 0) {
   return config;
 }
 
-class RawRing {
+// What a ring written by hand stands in; all that a test puts there must be inside.
+class RawMemory {
+ protected:
+  explicit RawMemory(std::shared_ptr<const GuestMemory> memory) : memory_(std::move(memory)) {}
+
+  template <typename T>
+  void put(std::uint64_t address, const T& value) {
+    if (!memory_->write(address, std::as_bytes(std::span(&value, 1)))) {
+      throw std::out_of_range("RawMemory: outside guest memory");
+    }
+  }
+  template <typename T>
+  [[nodiscard]] T get(std::uint64_t address) const {
+    T value{};
+    if (!memory_->read(address, std::as_writable_bytes(std::span(&value, 1)))) {
+      throw std::out_of_range("RawMemory: outside guest memory");
+    }
+    return value;
+  }
+
+ private:
+  std::shared_ptr<const GuestMemory> memory_;
+};
+
+class RawRing : private RawMemory {
  public:
   RawRing(std::shared_ptr<const GuestMemory> memory, const QueueConfig& config)
-      : memory_(std::move(memory)), config_(config) {}
+      : RawMemory(std::move(memory)), config_(config) {}
 
   void describe(std::uint16_t index, const RawDescriptor& descriptor) {
     put(config_.descriptor_table + std::uint64_t{16} * index, descriptor);
@@ -111,22 +135,6 @@ class RawRing {
   }
 
  private:
-  template <typename T>
-  void put(std::uint64_t address, const T& value) {
-    if (!memory_->write(address, std::as_bytes(std::span(&value, 1)))) {
-      throw std::out_of_range("RawRing: outside guest memory");
-    }
-  }
-  template <typename T>
-  [[nodiscard]] T get(std::uint64_t address) const {
-    T value{};
-    if (!memory_->read(address, std::as_writable_bytes(std::span(&value, 1)))) {
-      throw std::out_of_range("RawRing: outside guest memory");
-    }
-    return value;
-  }
-
-  std::shared_ptr<const GuestMemory> memory_;
   QueueConfig config_;
 };
 

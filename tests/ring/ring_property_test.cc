@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ring/driver_queue.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
 
@@ -194,8 +195,7 @@ class RingAndModel {
   };
 
   const std::uint16_t size_;
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(1 << 20);
   QueueConfig config_;
   std::unique_ptr<DriverQueue> driver_;
   DeviceQueue device_;

@@ -20,9 +20,11 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "ring/driver_queue.h"
+#include "test_memory.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
 
@@ -69,6 +71,25 @@ class Bell {
 // up. A side that polls answers within nanoseconds, just when the other goes to sleep.
 enum class Sleepers { kBoth, kDevice, kDriver };
 
+// A ring as it was negotiated, and what goes on on it.
+struct Case {
+  std::string name;
+  bool packed = false;
+  bool event_index = true;
+  bool in_order = false;
+  std::uint16_t size = 64;
+  Sleepers sleepers = Sleepers::kBoth;
+  std::uint64_t trips = kManyTrips / 10;
+
+  [[nodiscard]] QueueConfig config() const {
+    QueueConfig config = lay_out_ring(size, 0, packed).config;
+    config.event_index = event_index;
+    config.in_order = in_order;
+    return config;
+  }
+  friend std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+};
+
 struct Outcome {
   std::uint64_t trips = 0;       // buffers that came back
   std::uint64_t mismatches = 0;  // of these, how many did not carry what was sent
@@ -79,19 +100,20 @@ struct Outcome {
 
 class RoundTrip {
  public:
-  RoundTrip(QueueConfig config, Sleepers sleepers) : config_(config), sleepers_(sleepers) {
+  explicit RoundTrip(const Case& ring)
+      : config_(ring.config()), sleepers_(ring.sleepers), trips_(ring.trips) {
     driver_ = DriverQueue::create(memory_, config_).value();
     if (!device_.start(memory_, config_)) throw std::runtime_error("queue does not start");
   }
 
-  Outcome run(std::uint64_t trips) {
+  Outcome run() {
     std::thread device([this] { run_device(); });
-    run_driver(trips);
+    run_driver();
     device.join();
     outcome_.kicks = kick_.rings();
     outcome_.interrupts = interrupt_.rings();
     outcome_.lost = lost_;
-    std::cout << trips << " round trips with " << outcome_.kicks << " kicks and "
+    std::cout << trips_ << " round trips with " << outcome_.kicks << " kicks and "
               << outcome_.interrupts << " interrupts\n";
     return outcome_;
   }
@@ -112,11 +134,11 @@ class RoundTrip {
            driver_->add(std::array{buffer}, {}, token);
   }
 
-  void run_driver(std::uint64_t trips) {
+  void run_driver() {
     std::uint64_t sent = 0;
     driver_->disable_interrupts();
-    while (outcome_.trips < trips && !lost_) {
-      while (sent < trips && send(sent, sent)) ++sent;
+    while (outcome_.trips < trips_ && !lost_) {
+      while (sent < trips_ && send(sent, sent)) ++sent;
       if (driver_->publish()) kick_.ring();
       if (!take_all_used()) wait_for_interrupt();
     }
@@ -187,10 +209,10 @@ class RoundTrip {
     return payload;
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 1 << 20}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = testing::memory_of(1 << 20);
   QueueConfig config_;
   const Sleepers sleepers_;
+  const std::uint64_t trips_;
   std::unique_ptr<DriverQueue> driver_;
   DeviceQueue device_;
   Bell kick_;
@@ -201,106 +223,61 @@ class RoundTrip {
   Outcome outcome_;
 };
 
-// The features that a ring is negotiated with.
-struct Ring {
-  const char* name;
-  bool packed;
-  bool event_index;
-  bool in_order = false;
-
-  [[nodiscard]] QueueConfig config(std::uint16_t size) const {
-    QueueConfig config = lay_out_ring(size, 0, packed).config;
-    config.event_index = event_index;
-    config.in_order = in_order;
-    return config;
-  }
-  friend std::ostream& operator<<(std::ostream& out, const Ring& ring) { return out << ring.name; }
-};
-
-class RoundTripThreadsTest : public ::testing::TestWithParam<Ring> {};
-
-TEST_P(RoundTripThreadsTest, ManyTripsWithEventIndexLoseNoKick) {
-  const Outcome outcome = RoundTrip(GetParam().config(64), Sleepers::kBoth).run(kManyTrips);
-
-  EXPECT_FALSE(outcome.lost);
-  EXPECT_EQ(outcome.trips, kManyTrips);
-  EXPECT_EQ(outcome.mismatches, 0u);
-  EXPECT_LT(outcome.kicks, kManyTrips);
-}
-
-INSTANTIATE_TEST_SUITE_P(Rings, RoundTripThreadsTest,
-                         ::testing::Values(Ring{"Split", false, true}, Ring{"Packed", true, true}),
-                         [](const auto& suite) { return suite.param.name; });
-
-class RoundTripOtherRingsThreadsTest : public ::testing::TestWithParam<Ring> {};
-
-TEST_P(RoundTripOtherRingsThreadsTest, ManyTripsLoseNoKick) {
-  const Outcome outcome = RoundTrip(GetParam().config(64), Sleepers::kBoth).run(kManyTrips / 10);
-
-  EXPECT_FALSE(outcome.lost);
-  EXPECT_EQ(outcome.trips, kManyTrips / 10);
-  EXPECT_EQ(outcome.mismatches, 0u);
-}
-
-INSTANTIATE_TEST_SUITE_P(Rings, RoundTripOtherRingsThreadsTest,
-                         ::testing::Values(Ring{"SplitFlags", false, false},
-                                           Ring{"PackedFlags", true, false},
-                                           Ring{"SplitInOrder", false, true, true},
-                                           Ring{"PackedInOrder", true, true, true}),
-                         [](const auto& suite) { return suite.param.name; });
-
-// A packed ring may have any size.
-TEST(RoundTripOddSizeThreadsTest, ManyTripsLoseNoKick) {
-  const Ring ring{"Packed", true, true};
-
-  const Outcome outcome = RoundTrip(ring.config(37), Sleepers::kBoth).run(kManyTrips / 10);
-
-  EXPECT_FALSE(outcome.lost);
-  EXPECT_EQ(outcome.trips, kManyTrips / 10);
-  EXPECT_EQ(outcome.mismatches, 0u);
-}
-
-// On a ring of one entry the side that sleeps is about to do so in every trip.
-struct Race {
-  Ring ring;
-  const char* name;
-  Sleepers sleepers;
-
-  friend std::ostream& operator<<(std::ostream& out, const Race& race) {
-    return out << race.ring << race.name;
-  }
-};
-
-class RoundTripRaceThreadsTest : public ::testing::TestWithParam<Race> {
- public:
-  static std::vector<Race> all() {
-    std::vector<Race> races;
-    for (const Ring& ring :
-         {Ring{"EventIndex", false, true}, Ring{"Flags", false, false},
-          Ring{"PackedEventIndex", true, true}, Ring{"PackedFlags", true, false}}) {
-      races.push_back({ring, "Device", Sleepers::kDevice});
-      races.push_back({ring, "Driver", Sleepers::kDriver});
-      races.push_back({ring, "Both", Sleepers::kBoth});
+std::vector<Case> all_cases() {
+  std::vector<Case> cases{
+      {.name = "Split", .trips = kManyTrips},
+      {.name = "Packed", .packed = true, .trips = kManyTrips},
+      {.name = "SplitFlags", .event_index = false},
+      {.name = "PackedFlags", .packed = true, .event_index = false},
+      {.name = "SplitInOrder", .in_order = true},
+      {.name = "PackedInOrder", .packed = true, .in_order = true},
+      // A packed ring may have any size.
+      {.name = "PackedOddSize", .packed = true, .size = 37},
+  };
+  // On a ring of one entry the side that sleeps is about to do so in every trip.
+  for (const bool packed : {false, true}) {
+    for (const bool event_index : {false, true}) {
+      const std::string ring =
+          std::string(packed ? "Packed" : "Split") + (event_index ? "OneEntry" : "OneEntryFlags");
+      for (const auto& [name, sleepers] : {std::pair{"DeviceSleeps", Sleepers::kDevice},
+                                           std::pair{"DriverSleeps", Sleepers::kDriver},
+                                           std::pair{"BothSleep", Sleepers::kBoth}}) {
+        cases.push_back({.name = ring + name,
+                         .packed = packed,
+                         .event_index = event_index,
+                         .size = 1,
+                         .sleepers = sleepers,
+                         .trips = kRacyTrips});
+      }
     }
-    return races;
   }
-};
+  return cases;
+}
 
-TEST_P(RoundTripRaceThreadsTest, SideThatGoesToSleepIsWoken) {
-  const Race& race = GetParam();
+class RoundTripThreadsTest : public ::testing::TestWithParam<Case> {};
 
-  const Outcome outcome = RoundTrip(race.ring.config(1), race.sleepers).run(kRacyTrips);
+INSTANTIATE_TEST_SUITE_P(Rings, RoundTripThreadsTest, ::testing::ValuesIn(all_cases()),
+                         [](const auto& suite) { return suite.param.name; });
+
+TEST_P(RoundTripThreadsTest, SideThatGoesToSleepIsWoken) {
+  const Outcome outcome = RoundTrip(GetParam()).run();
 
   EXPECT_FALSE(outcome.lost);
-  EXPECT_EQ(outcome.trips, kRacyTrips);
+  EXPECT_EQ(outcome.trips, GetParam().trips);
   EXPECT_EQ(outcome.mismatches, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(AllSleepers, RoundTripRaceThreadsTest,
-                         ::testing::ValuesIn(RoundTripRaceThreadsTest::all()),
-                         [](const auto& suite) {
-                           return std::string(suite.param.ring.name) + suite.param.name;
-                         });
+TEST(RoundTripKicksThreadsTest, EventIndexOfASplitRingLeavesKicksOut) {
+  const Case ring{.name = "Split"};
+
+  EXPECT_LT(RoundTrip(ring).run().kicks, ring.trips);
+}
+
+TEST(RoundTripKicksThreadsTest, EventIndexOfAPackedRingLeavesKicksOut) {
+  const Case ring{.name = "Packed", .packed = true};
+
+  EXPECT_LT(RoundTrip(ring).run().kicks, ring.trips);
+}
 
 }  // namespace
 }  // namespace vballoon

@@ -15,7 +15,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using testing::kNext;
-using testing::raw_config;
 using testing::RawUsed;
 
 class SplitDeviceQueueTest : public testing::DeviceQueueFixture {
@@ -35,17 +34,6 @@ class SplitDeviceQueueTest : public testing::DeviceQueueFixture {
     return chains;
   }
 };
-
-TEST_F(SplitDeviceQueueTest, ChainBehindAMalformedOneIsTaken) {
-  ring_.offer(1, {kPayload, 16, kNext, 1});
-  ring_.offer(2, {kPayload, 16, 0, 0});
-
-  EXPECT_EQ(pop_error(), Errc::kDescriptorLoop);
-  pop_chain().complete(5);
-  (void)queue_.publish();
-
-  EXPECT_THAT(returned(), ElementsAre(RawUsed{1, 0}, RawUsed{2, 5}));
-}
 
 TEST_F(SplitDeviceQueueTest, WholeQueueMadeAvailableAtOnceIsTaken) {
   ring_.set_avail_index(kSize);
@@ -117,15 +105,6 @@ TEST_F(SplitDeviceQueueTest, IndicesWrapAt65536) {
   EXPECT_THAT(returned(65535), ElementsAre(RawUsed{3, 1}, RawUsed{4, 2}));
 }
 
-TEST_F(SplitDeviceQueueTest, QueueOfOneEntryWorks) {
-  start(raw_config(1));
-  ring_ = testing::RawRing(memory_, config_);
-
-  turn(3);
-
-  EXPECT_EQ(ring_.used_index(), 3u);
-}
-
 // SPL-D-06: the device writes the used ring and nothing else.
 TEST_F(SplitDeviceQueueTest, DescriptorsAndAvailableRingAreNeverWritten) {
   ring_.offer(1, {kPayload, 16, kNext, 2});
@@ -141,14 +120,6 @@ TEST_F(SplitDeviceQueueTest, DescriptorsAndAvailableRingAreNeverWritten) {
 
   ASSERT_TRUE(memory_->read(0, after));
   EXPECT_EQ(before, after);
-}
-
-// SPL-D-11.
-TEST_F(SplitDeviceQueueTest, DriverIsInterruptedWhenItsFlagsAreZero) {
-  ring_.offer(0, {kPayload, 16, 0, 0});
-  pop_chain().complete();
-
-  EXPECT_TRUE(queue_.publish());
 }
 
 // SPL-D-10.
@@ -177,13 +148,6 @@ TEST_F(SplitDeviceQueueTest, DisabledKicksSetTheFlagAndEnabledOnesClearIt) {
 
   EXPECT_EQ(disabled, 1u);
   EXPECT_EQ(ring_.used_flags(), 0u);
-}
-
-TEST_F(SplitDeviceQueueTest, EnablingKicksReportsChainsThatCameMeanwhile) {
-  queue_.disable_kicks();
-  ring_.offer(0, {kPayload, 16, 0, 0});
-
-  EXPECT_TRUE(queue_.enable_kicks());
 }
 
 class SplitEventIndexTest : public SplitDeviceQueueTest {

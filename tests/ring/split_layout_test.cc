@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Where the parts of a split ring lie, and the arithmetic of its indices (src/ring/split_layout.h).
+// The sizes of a split ring's parts, and the arithmetic of its indices (src/ring/split_layout.h).
 #include "ring/split_layout.h"
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <vector>
-
-#include "ring/raw_ring.h"
+#include <cstdint>
 
 namespace vballoon {
 namespace {
-
-using testing::raw_config;
 
 TEST(PassesEventTest, EntryThatIsWaitedForIsPassed) { EXPECT_TRUE(passes_event(5, 6, 5)); }
 
@@ -51,92 +47,6 @@ TEST(SplitLayoutTest, PartsHaveTheSizesOfTheSpecification) {
   EXPECT_EQ(descriptor_table_bytes(kMaxQueueSize), 524288u);
   EXPECT_EQ(available_ring_bytes(kMaxQueueSize), 65542u);
   EXPECT_EQ(used_ring_bytes(kMaxQueueSize), 262150u);
-}
-
-class SplitLayoutLocateTest : public ::testing::Test {
- protected:
-  static constexpr std::uint64_t kBytes = 1 << 20;
-
-  bool located(const QueueConfig& config) const {
-    return SplitLayout::locate(*memory_, config).has_value();
-  }
-
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kBytes}}).value();
-  QueueConfig config_ = raw_config(8);
-};
-
-TEST_F(SplitLayoutLocateTest, SizeZeroIsRefused) {
-  config_.size = 0;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, SizeThatIsNoPowerOfTwoIsRefused) {
-  config_.size = 6;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, SmallestSizeIsTaken) { EXPECT_TRUE(located(raw_config(1))); }
-
-TEST_F(SplitLayoutLocateTest, LargestSizeIsTaken) { EXPECT_TRUE(located(raw_config(32768))); }
-
-TEST_F(SplitLayoutLocateTest, UnalignedDescriptorTableIsRefused) {
-  config_.descriptor_table = 8;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, UnalignedAvailableRingIsRefused) {
-  config_.available_ring += 1;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, UnalignedUsedRingIsRefused) {
-  config_.used_ring += 2;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, DescriptorTableThatEndsOutsideMemoryIsRefused) {
-  config_.descriptor_table = kBytes - 7 * 16;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, AvailableRingThatEndsOutsideMemoryIsRefused) {
-  config_.available_ring = kBytes - 20;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, UsedRingThatEndsWithMemoryIsTaken) {
-  config_.used_ring = kBytes - 72;
-
-  EXPECT_TRUE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, UsedRingThatEndsOutsideMemoryIsRefused) {
-  config_.used_ring = kBytes - 68;
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST_F(SplitLayoutLocateTest, AddressAtTheEndOfAllAddressesIsRefused) {
-  config_.used_ring = ~std::uint64_t{3};
-
-  EXPECT_FALSE(located(config_));
-}
-
-TEST(SplitLayoutRegionsTest, PartAcrossTwoRegionsIsRefused) {
-  const auto memory =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, 0x10000}, {0x10000, 0x10000}}).value();
-  QueueConfig config = raw_config(8);
-  config.descriptor_table = 0x10000 - 64;
-
-  EXPECT_FALSE(SplitLayout::locate(*memory, config).has_value());
 }
 
 }  // namespace
