@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How the simulated driver takes a device into use (src/guest/balloon_driver.cc).
+// How the simulated driver takes a device into use (src/guest/driver_set_up.cc).
 #include "guest/driver_fixture.h"
 
 namespace vballoon {

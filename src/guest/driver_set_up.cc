@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Taking a device into use (virtio 1.3, section 3.1).
+#include <fmt/format.h>
+
+#include <bit>
+#include <utility>
+
+#include "guest/balloon_driver_impl.h"
+#include "vballoon/balloon_registers.h"
+
+namespace vballoon::sim {
+namespace {
+
+constexpr Features kImplemented{
+    Feature::kMustTellHost, Feature::kStatsVq,       Feature::kFreePageHint,
+    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc,
+    Feature::kEventIdx,     Feature::kRingPacked,    Feature::kInOrder};
+
+// The smallest order whose blocks hold that many bytes.
+unsigned order_for(std::uint64_t bytes) {
+  return static_cast<unsigned>(std::bit_width((bytes - 1) >> kPageShift));
+}
+
+}  // namespace
+
+// What the driver would accept of what is offered, but for the dialect.
+Features BalloonDriver::Impl::acceptable(Features offered) const {
+  Features wanted(options.features.bits() & kImplemented.bits());
+  wanted = wanted.with(Feature::kVersion1);
+  if (options.kernel == nullptr) wanted = wanted.without(Feature::kStatsVq);
+  if (!options.poison_value) {
+    wanted = wanted.without(Feature::kPagePoison);
+  } else if (!offered.has(Feature::kPagePoison)) {
+    wanted = wanted.without(Feature::kPageReporting);
+  }
+  return wanted;
+}
+
+// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
+// descriptors it needs.
+Result<void> BalloonDriver::Impl::negotiate() {
+  device.write_status(0);
+  device.write_status(kStatusAcknowledge);
+  device.write_status(kStatusAcknowledge | kStatusDriver);
+  const Features offered = device.read_features();
+  if (!offered.has(Feature::kVersion1)) {
+    return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
+  }
+  Features wanted = acceptable(offered);
+  // The header and the data of a bitmap are a descriptor each.
+  const bool fits_ring = options.dialect != Dialect::kPageBitmap || options.queue_size >= 2;
+  const bool knows_dialect =
+      options.dialect != Dialect::kStandard && fits_ring && offered.has_bit(options.dialect_bit);
+  if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
+  if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
+    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes)) {
+      message = *buffer;
+    } else {
+      wanted = wanted.without_bit(options.dialect_bit);
+    }
+  }
+  features = Features(offered.bits() & wanted.bits());
+  if (options.dialect != Dialect::kStandard) {
+    dialect = negotiated_dialect(options.dialect, options.dialect_bit, features);
+  }
+  device.write_features(features);
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
+  if ((device.read_status() & kStatusFeaturesOk) == 0) {
+    return fail(Errc::kFeaturesNotOffered,
+                fmt::format("the device refuses features {:#x}", features.bits()));
+  }
+  return {};
+}
+
+Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
+  const unsigned order = order_for(bytes);
+  const auto block = order > kMaxOrder ? std::nullopt : allocator.allocate(order);
+  if (!block) {
+    return fail(Errc::kNotSupported,
+                fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
+  }
+  allocator.push(buffers, *block);
+  const std::uint64_t address = block->first << kPageShift;
+  std::byte* host = memory->host(address, block->pages().bytes());
+  if (host == nullptr) {
+    return fail(Errc::kNotSupported, "a page of the allocator lies outside guest memory");
+  }
+  return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
+}
+
+Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
+  const bool packed = features.has(Feature::kRingPacked);
+  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0, packed).bytes);
+  if (!ring) return tl::unexpected(ring.error());
+  QueueConfig config = lay_out_ring(options.queue_size, ring->address, packed).config;
+  config.in_order = features.has(Feature::kInOrder);
+  config.event_index = features.has(Feature::kEventIdx);
+  config.indirect = features.has(Feature::kIndirectDesc);
+  auto queue = DriverQueue::create(memory, config);
+  if (!queue) return tl::unexpected(queue.error());
+  queues[index] = std::move(*queue);
+  return device.set_queue(index, config);
+}
+
+// What serves a queue that a feature brings.
+Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
+  DriverQueue& queue = *queues[index];
+  switch (map[index]->role) {
+    case QueueRole::kStats: {
+      const auto buffer = take_buffer(StatsSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      stats_queue = index;
+      stats.emplace(queue, *buffer, *options.kernel);
+      return {};
+    }
+    case QueueRole::kFreePageHint: {
+      if (queue.size() < 2) {
+        return fail(Errc::kNotSupported, "free page hints need a queue of two entries");
+      }
+      const auto buffer = take_buffer(HintSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      hint_queue = index;
+      hints.emplace(queue, *buffer, allocator);
+      if (options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+      return {};
+    }
+    case QueueRole::kReporting:
+      report_queue = index;
+      reports.emplace(queue, allocator, options.reporting);
+      return {};
+    default:
+      return {};
+  }
+}
+
+Result<void> BalloonDriver::Impl::set_up_queues() {
+  map = number_queues(dialect_row(dialect), standard_features(), options.numbering);
+  for (std::uint16_t i = 0; i < map.size(); ++i) {
+    if (map[i] == nullptr) continue;
+    if (auto set = set_up_queue(i); !set) return set;
+    if (auto ready = set_up_sender(i); !ready) return ready;
+  }
+  if (!message.bytes.empty()) return {};
+  const auto buffer = take_buffer(kLinuxPfnsPerMessage * kPfnEntryBytes);
+  if (!buffer) return tl::unexpected(buffer.error());
+  message = *buffer;
+  return {};
+}
+
+void BalloonDriver::Impl::give_buffers_back() {
+  while (const auto block = allocator.pop(buffers)) allocator.free(*block);
+}
+
+void BalloonDriver::Impl::make_reporter() {
+  const std::uint64_t pages = memory->regions().back().pages().end();
+  switch (dialect) {
+    case Dialect::kStandard:
+      reporter = std::make_unique<PfnReporter>(message);
+      break;
+    case Dialect::kPageBitmap:
+      reporter = std::make_unique<BitmapReporter>(message, pages, options.pfn_threshold_pages);
+      break;
+    case Dialect::kScatterGather:
+      reporter = std::make_unique<ChunkReporter>(pages, options.chunk_order);
+      break;
+  }
+}
+
+}  // namespace vballoon::sim
