@@ -15,6 +15,9 @@ void BalloonDriver::Impl::kick(std::uint16_t index) {
   device.notify(index);
 }
 
+// 2.1.1: nothing that is out will be answered then.
+bool BalloonDriver::Impl::needs_reset() { return (device.read_status() & kStatusNeedsReset) != 0; }
+
 void BalloonDriver::Impl::post_statistics(bool first) {
   if (stats && (first ? stats->post() : stats->post_if_asked())) kick(stats_queue);
 }
@@ -35,34 +38,23 @@ bool BalloonDriver::Impl::hint_free_pages() {
   return progress.waits;
 }
 
-BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-BalloonDriver::~BalloonDriver() {
-  if (impl_->hints && impl_->options.kernel != nullptr) {
-    impl_->options.kernel->unregister_shrinker(*impl_->hints);
-  }
+BalloonDriver::Impl::~Impl() {
+  if (hints && options.kernel != nullptr) options.kernel->unregister_shrinker(*hints);
 }
+
+BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+BalloonDriver::~BalloonDriver() = default;
 
 Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
     DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
     const DriverOptions& options) {
   auto impl = std::make_unique<Impl>(device, std::move(memory), allocator, options);
-  const auto ready = impl->negotiate().and_then([&] { return impl->set_up_queues(); });
-  if (!ready) {
-    device.write_status(device.read_status() | kStatusFailed);  // 3.1.1: given up
-    impl->give_buffers_back();
-    return tl::unexpected(ready.error());
-  }
-  impl->make_reporter();
-  if (options.early_stats) impl->post_statistics(true);
-  if (impl->standard_features().has(Feature::kPagePoison)) {
-    device.write_config(kPoisonValueOffset, *options.poison_value);
-  }
-  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
-  if (!options.early_stats) impl->post_statistics(true);
+  if (auto started = impl->start(); !started) return tl::unexpected(started.error());
   return std::unique_ptr<BalloonDriver>(new BalloonDriver(std::move(impl)));
 }
 
 DriverWait BalloonDriver::step(nanoseconds now) {
+  if (impl_->needs_reset()) return {DriverWait::Kind::kNeedsReset, {}};
   impl_->post_statistics(false);
   const bool hinting = impl_->hint_free_pages();  // first: it may give pages back
   const DriverWait wait = impl_->resize(now);

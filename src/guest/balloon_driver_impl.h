@@ -33,12 +33,16 @@ struct BalloonDriver::Impl {
         memory(std::move(memory_in)),
         allocator(allocator_in),
         options(options_in) {}
+  ~Impl();
 
   [[nodiscard]] Features acceptable(Features offered) const;
   // The bit of the dialect has not the meaning that the standard gives it.
   [[nodiscard]] Features standard_features() const {
     return dialect == Dialect::kStandard ? features : features.without_bit(options.dialect_bit);
   }
+  [[nodiscard]] Result<void> start();
+  Result<void> reset();
+  void give_up();
   Result<void> negotiate();
   Result<void> set_up_queues();
   Result<void> set_up_queue(std::uint16_t index);
@@ -47,6 +51,7 @@ struct BalloonDriver::Impl {
   void give_buffers_back();
   void make_reporter();
 
+  [[nodiscard]] bool needs_reset();
   [[nodiscard]] DriverQueue& queue() {
     return *queues[state == State::kInflating ? kInflateQueue : kDeflateQueue];
   }

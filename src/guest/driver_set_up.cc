@@ -16,6 +16,9 @@ constexpr Features kImplemented{
     Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc,
     Feature::kEventIdx,     Feature::kRingPacked,    Feature::kInOrder};
 
+// How often the status is read after a reset before the device is given up.
+constexpr int kStatusReads = 1000;
+
 // The smallest order whose blocks hold that many bytes.
 unsigned order_for(std::uint64_t bytes) {
   return static_cast<unsigned>(std::bit_width((bytes - 1) >> kPageShift));
@@ -36,10 +39,19 @@ Features BalloonDriver::Impl::acceptable(Features offered) const {
   return wanted;
 }
 
+// 2.4.2: it is over when the status reads 0.
+Result<void> BalloonDriver::Impl::reset() {
+  device.write_status(0);
+  for (int reads = 0; reads < kStatusReads; ++reads) {
+    if (device.read_status() == 0) return {};
+  }
+  return fail(Errc::kNotSupported, "the device does not come to the end of a reset");
+}
+
 // 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
 // descriptors it needs.
 Result<void> BalloonDriver::Impl::negotiate() {
-  device.write_status(0);
+  if (auto done = reset(); !done) return done;
   device.write_status(kStatusAcknowledge);
   device.write_status(kStatusAcknowledge | kStatusDriver);
   const Features offered = device.read_features();
@@ -121,7 +133,6 @@ Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
       if (!buffer) return tl::unexpected(buffer.error());
       hint_queue = index;
       hints.emplace(queue, *buffer, allocator);
-      if (options.kernel != nullptr) options.kernel->register_shrinker(*hints);
       return {};
     }
     case QueueRole::kReporting:
@@ -145,6 +156,32 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
   if (!buffer) return tl::unexpected(buffer.error());
   message = *buffer;
   return {};
+}
+
+// All of 3.1.1.
+Result<void> BalloonDriver::Impl::start() {
+  if (auto ready = negotiate().and_then([&] { return set_up_queues(); }); !ready) {
+    give_up();
+    return ready;
+  }
+  make_reporter();
+  if (options.early_stats) post_statistics(true);
+  if (standard_features().has(Feature::kPagePoison)) {
+    device.write_config(kPoisonValueOffset, *options.poison_value);
+  }
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  if (!options.early_stats) post_statistics(true);
+  if (hints && options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+  return {};
+}
+
+// Queues must not be live any more when their pages are used again (3.3.1), and nothing is done
+// after FAILED. Without an end of the reset the pages are lost.
+void BalloonDriver::Impl::give_up() {
+  const bool any_queue = queues[kInflateQueue] != nullptr;
+  const bool none_live = !any_queue || reset();
+  device.write_status(device.read_status() | kStatusFailed);
+  if (none_live) give_buffers_back();
 }
 
 void BalloonDriver::Impl::give_buffers_back() {

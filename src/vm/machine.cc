@@ -127,7 +127,8 @@ void Machine::Impl::kick(std::uint16_t queue) {
 // the device has answered all that was sent.
 bool Machine::Impl::run(const std::function<bool()>& keep_going) {
   while (!keep_going || keep_going()) {
-    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return true;
+    const auto wait = driver->step(clock()).kind;
+    if (wait != DriverWait::Kind::kUsedBuffer) return wait != DriverWait::Kind::kNeedsReset;
     if (!let_device_answer()) return false;
   }
   return false;

@@ -62,7 +62,12 @@ struct DriverOptions {
 
 // What the driver waits for.
 struct DriverWait {
-  enum class Kind : std::uint8_t { kUsedBuffer, kConfigChange, kTime };
+  enum class Kind : std::uint8_t {
+    kUsedBuffer,
+    kConfigChange,
+    kTime,
+    kNeedsReset,  // for nothing: no answer will come until the device was reset
+  };
   Kind kind = Kind::kConfigChange;
   std::chrono::nanoseconds until{0};  // with kTime: step again at this time; a config change
                                       // may come sooner
@@ -89,7 +94,8 @@ class VBALLOON_EXPORT BalloonDriver {
   // Finds out what the device offers, negotiates, sets up queues in pages of the allocator and
   // sets DRIVER_OK. `device` and `allocator` must outlive the driver. Fails with
   // kFeaturesNotOffered when the device offers no VERSION_1 or refuses the features, with
-  // kNotSupported when memory for the rings is missing, and as set_queue() does.
+  // kNotSupported when memory for the rings is missing or a reset of the device does not end, and
+  // as set_queue() does.
   [[nodiscard]] static Result<std::unique_ptr<BalloonDriver>> probe(
       DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
       const DriverOptions& options = {});
