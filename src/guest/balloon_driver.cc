@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/balloon_driver.h"
 
+#include <cassert>
 #include <utility>
 
 #include "guest/balloon_driver_impl.h"
@@ -15,11 +16,8 @@ void BalloonDriver::Impl::kick(std::uint16_t index) {
   device.notify(index);
 }
 
-// 2.1.1: nothing that is out will be answered then.
-bool BalloonDriver::Impl::needs_reset() { return (device.read_status() & kStatusNeedsReset) != 0; }
-
-void BalloonDriver::Impl::post_statistics(bool first) {
-  if (stats && (first ? stats->post() : stats->post_if_asked())) kick(stats_queue);
+void BalloonDriver::Impl::post_statistics() {
+  if (stats && stats->post_if_asked()) kick(stats_queue);
 }
 
 void BalloonDriver::Impl::report_free_pages(nanoseconds now) {
@@ -38,10 +36,6 @@ bool BalloonDriver::Impl::hint_free_pages() {
   return progress.waits;
 }
 
-BalloonDriver::Impl::~Impl() {
-  if (hints && options.kernel != nullptr) options.kernel->unregister_shrinker(*hints);
-}
-
 BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BalloonDriver::~BalloonDriver() = default;
 
@@ -54,8 +48,11 @@ Result<std::unique_ptr<BalloonDriver>> BalloonDriver::probe(
 }
 
 DriverWait BalloonDriver::step(nanoseconds now) {
+  impl_->stepped_at = now;
+  if (impl_->course == Impl::Course::kStopped) return {DriverWait::Kind::kStopped, {}};
+  if (impl_->course != Impl::Course::kRunning) return impl_->wind_up(now);
   if (impl_->needs_reset()) return {DriverWait::Kind::kNeedsReset, {}};
-  impl_->post_statistics(false);
+  impl_->post_statistics();
   const bool hinting = impl_->hint_free_pages();  // first: it may give pages back
   const DriverWait wait = impl_->resize(now);
   impl_->report_free_pages(now);
@@ -66,6 +63,23 @@ DriverWait BalloonDriver::step(nanoseconds now) {
   if (report.kind == ReportingWait::Kind::kFreedBlock) return wait;
   if (wait.kind == DriverWait::Kind::kTime && wait.until < report.until) return wait;
   return {DriverWait::Kind::kTime, report.until};
+}
+
+void BalloonDriver::remove() { impl_->stop(Impl::Course::kEmptying); }
+
+void BalloonDriver::freeze() {
+  impl_->frozen = impl_->frozen || impl_->course == Impl::Course::kRunning;
+  impl_->stop(Impl::Course::kEmptying);
+}
+
+void BalloonDriver::shutdown() { impl_->stop(Impl::Course::kHalting); }
+
+Result<void> BalloonDriver::restore() {
+  assert(impl_->frozen && impl_->course == Impl::Course::kStopped);
+  if (auto started = impl_->start(); !started) return started;
+  impl_->frozen = false;
+  impl_->course = Impl::Course::kRunning;
+  return {};
 }
 
 Features BalloonDriver::features() const { return impl_->features; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Taking a device into use (virtio 1.3, section 3.1).
+// Taking a device into use and letting it go (virtio 1.3, sections 3.1 and 3.3).
 #include <fmt/format.h>
 
 #include <bit>
@@ -11,10 +11,12 @@
 namespace vballoon::sim {
 namespace {
 
+using std::chrono::nanoseconds;
+
 constexpr Features kImplemented{
-    Feature::kMustTellHost, Feature::kStatsVq,       Feature::kFreePageHint,
-    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc,
-    Feature::kEventIdx,     Feature::kRingPacked,    Feature::kInOrder};
+    Feature::kMustTellHost, Feature::kDeflateOnOom,  Feature::kStatsVq,      Feature::kFreePageHint,
+    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc, Feature::kEventIdx,
+    Feature::kRingPacked,   Feature::kInOrder};
 
 // How often the status is read after a reset before the device is given up.
 constexpr int kStatusReads = 1000;
@@ -30,7 +32,9 @@ unsigned order_for(std::uint64_t bytes) {
 Features BalloonDriver::Impl::acceptable(Features offered) const {
   Features wanted(options.features.bits() & kImplemented.bits());
   wanted = wanted.with(Feature::kVersion1);
-  if (options.kernel == nullptr) wanted = wanted.without(Feature::kStatsVq);
+  if (options.kernel == nullptr) {
+    wanted = wanted.without(Feature::kStatsVq).without(Feature::kDeflateOnOom);
+  }
   if (!options.poison_value) {
     wanted = wanted.without(Feature::kPagePoison);
   } else if (!offered.has(Feature::kPagePoison)) {
@@ -47,6 +51,9 @@ Result<void> BalloonDriver::Impl::reset() {
   }
   return fail(Errc::kNotSupported, "the device does not come to the end of a reset");
 }
+
+// 2.1.1: nothing that is out will be answered then.
+bool BalloonDriver::Impl::needs_reset() { return (device.read_status() & kStatusNeedsReset) != 0; }
 
 // 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
 // descriptors it needs.
@@ -86,7 +93,7 @@ Result<void> BalloonDriver::Impl::negotiate() {
 
 Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
   const unsigned order = order_for(bytes);
-  const auto block = order > kMaxOrder ? std::nullopt : allocator.allocate(order);
+  const auto block = order > kMaxOrder ? std::nullopt : pages.allocate_for_driver(order);
   if (!block) {
     return fail(Errc::kNotSupported,
                 fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
@@ -122,7 +129,7 @@ Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
       const auto buffer = take_buffer(StatsSender::kBufferBytes);
       if (!buffer) return tl::unexpected(buffer.error());
       stats_queue = index;
-      stats.emplace(queue, *buffer, *options.kernel);
+      stats.emplace(queue, *buffer, *options.kernel, options.habits);
       return {};
     }
     case QueueRole::kFreePageHint: {
@@ -132,7 +139,7 @@ Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
       const auto buffer = take_buffer(HintSender::kBufferBytes);
       if (!buffer) return tl::unexpected(buffer.error());
       hint_queue = index;
-      hints.emplace(queue, *buffer, allocator);
+      hints.emplace(queue, *buffer, allocator, pages);
       return {};
     }
     case QueueRole::kReporting:
@@ -152,26 +159,28 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
     if (auto ready = set_up_sender(i); !ready) return ready;
   }
   if (!message.bytes.empty()) return {};
-  const auto buffer = take_buffer(kLinuxPfnsPerMessage * kPfnEntryBytes);
+  const bool windows = options.habits == DriverHabits::kWindows;
+  const auto buffer = take_buffer(windows ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes);
   if (!buffer) return tl::unexpected(buffer.error());
   message = *buffer;
   return {};
 }
 
-// All of 3.1.1.
+// All of 3.1.1. The first statistics lie in their queue before DRIVER_OK (5.5.5).
 Result<void> BalloonDriver::Impl::start() {
   if (auto ready = negotiate().and_then([&] { return set_up_queues(); }); !ready) {
     give_up();
     return ready;
   }
   make_reporter();
-  if (options.early_stats) post_statistics(true);
+  const bool kick_statistics = stats && stats->post();
+  if (kick_statistics && options.early_stats) kick(stats_queue);
   if (standard_features().has(Feature::kPagePoison)) {
     device.write_config(kPoisonValueOffset, *options.poison_value);
   }
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
-  if (!options.early_stats) post_statistics(true);
-  if (hints && options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+  if (kick_statistics && !options.early_stats) kick(stats_queue);
+  register_with_kernel();
   return {};
 }
 
@@ -181,24 +190,76 @@ void BalloonDriver::Impl::give_up() {
   const bool any_queue = queues[kInflateQueue] != nullptr;
   const bool none_live = !any_queue || reset();
   device.write_status(device.read_status() | kStatusFailed);
-  if (none_live) give_buffers_back();
+  forget_queues();
+  if (none_live) pages.free_all(buffers);
 }
 
-void BalloonDriver::Impl::give_buffers_back() {
-  while (const auto block = allocator.pop(buffers)) allocator.free(*block);
+void BalloonDriver::Impl::register_with_kernel() {
+  if (hints && options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+  if (standard_features().has(Feature::kDeflateOnOom)) options.kernel->register_oom_notifier(*this);
+}
+
+void BalloonDriver::Impl::unregister_from_kernel() {
+  if (options.kernel == nullptr) return;
+  if (hints) options.kernel->unregister_shrinker(*hints);
+  options.kernel->unregister_oom_notifier(*this);
+}
+
+BalloonDriver::Impl::~Impl() { unregister_from_kernel(); }
+
+void BalloonDriver::Impl::forget_queues() {
+  stats.reset();
+  hints.reset();
+  reports.reset();
+  reporter.reset();
+  queues = {};
+  message = {};
+}
+
+void BalloonDriver::Impl::stop(Course how) {
+  if (course == Course::kRunning) course = how;
+}
+
+// Does what is left to do before the device can be let go.
+DriverWait BalloonDriver::Impl::wind_up(nanoseconds now) {
+  while (!needs_reset()) {
+    if (!go_on(now)) return wait_for_answer();
+    if (course == Course::kHalting || balloon.empty()) break;
+    begin_deflating(balloon.pages);
+  }
+  let_go();
+  return {DriverWait::Kind::kStopped, {}};
+}
+
+// After the reset the device knows neither queues nor balloon. A guest that halts needs no pages,
+// and without an end of the reset none may be used.
+void BalloonDriver::Impl::let_go() {
+  const bool wants_pages = course == Course::kEmptying;
+  course = Course::kStopped;
+  unregister_from_kernel();
+  if (!reset() || !wants_pages) return;
+  forget_queues();
+  const bool moving = state == State::kMovingIn || state == State::kMovingOut;
+  adjust_managed_pages(static_cast<std::int64_t>(balloon.pages + (moving ? 0 : leaving.pages)));
+  pages.free_all(balloon);
+  pages.free_all(leaving);
+  pages.free_all(buffers);
+  state = State::kIdle;
+  moving_out_of.reset();
+  reached.reset();
 }
 
 void BalloonDriver::Impl::make_reporter() {
-  const std::uint64_t pages = memory->regions().back().pages().end();
+  const std::uint64_t end = memory->regions().back().pages().end();
   switch (dialect) {
     case Dialect::kStandard:
-      reporter = std::make_unique<PfnReporter>(message);
+      reporter = std::make_unique<PfnReporter>(message, options.habits == DriverHabits::kWindows);
       break;
     case Dialect::kPageBitmap:
-      reporter = std::make_unique<BitmapReporter>(message, pages, options.pfn_threshold_pages);
+      reporter = std::make_unique<BitmapReporter>(message, end, options.pfn_threshold_pages);
       break;
     case Dialect::kScatterGather:
-      reporter = std::make_unique<ChunkReporter>(pages, options.chunk_order);
+      reporter = std::make_unique<ChunkReporter>(end, options.chunk_order);
       break;
   }
 }

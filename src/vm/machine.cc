@@ -53,6 +53,7 @@ DriverCounters minus(const DriverCounters& after, const DriverCounters& before) 
   d.messages -= before.messages;
   d.kicks -= before.kicks;
   d.failed_allocations -= before.failed_allocations;
+  d.migrated -= before.migrated;
   d.times.allocator -= before.times.allocator;
   d.times.messages -= before.times.messages;
   for (std::size_t i = 0; i < d.allocations_by_order.size(); ++i) {
@@ -191,6 +192,7 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
   driver_options.dialect = options.device.dialect;
   driver_options.dialect_bit = options.device.dialect_bit;
   driver_options.clock = impl->clock;
+  driver_options.let_device_answer = [m = impl.get()] { return m->let_device_answer(); };
   auto driver = BalloonDriver::probe(*impl->access, std::move(memory), allocator, driver_options);
   if (!driver) return tl::unexpected(driver.error());
   impl->driver = std::move(*driver);

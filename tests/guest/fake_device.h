@@ -42,6 +42,7 @@ class FakeDevice final : public sim::DeviceAccess {
   bool accepts_features = true;
   std::optional<Errc> refuses_queues;
   std::uint16_t first_refused_queue = 0;
+  bool wide_pfns = false;      // arrays have 64-bit numbers
   bool needs_reset = false;    // until it is reset
   int reads_during_reset = 0;  // of the status, before it is 0
   std::uint32_t target = 0;
@@ -161,7 +162,7 @@ class FakeDevice final : public sim::DeviceAccess {
     const bool is_command = row.role == QueueRole::kFreePageHint && chain.readable_bytes() != 0;
     const bool names_pages = row.codec && !is_command;
     if (!names_pages) return read_message(index, chain);
-    const bool wide = *row.codec == Codec::kPfnArray && !accepted.has(Feature::kMustTellHost);
+    const bool wide = wide_pfns && *row.codec == Codec::kPfnArray;
     return decode_message(wide ? Codec::kWidePfnArray : *row.codec, index, chain);
   }
 
