@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/sim/balloon_driver.h"
 
-#include <cassert>
 #include <utility>
 
 #include "guest/balloon_driver_impl.h"
@@ -75,7 +74,9 @@ void BalloonDriver::freeze() {
 void BalloonDriver::shutdown() { impl_->stop(Impl::Course::kHalting); }
 
 Result<void> BalloonDriver::restore() {
-  assert(impl_->frozen && impl_->course == Impl::Course::kStopped);
+  if (!impl_->frozen || impl_->course != Impl::Course::kStopped) {
+    return fail(Errc::kNotSupported, "the driver is not frozen");
+  }
   if (auto started = impl_->start(); !started) return started;
   impl_->frozen = false;
   impl_->course = Impl::Course::kRunning;

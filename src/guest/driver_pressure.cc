@@ -49,7 +49,8 @@ std::uint64_t BalloonDriver::Impl::out_of_memory() {
   const std::uint64_t before = balloon.pages;
   last_passed.reset();  // it may leave
   begin_deflating(std::min(kPagesOnOom, before));
-  return finish_now() ? before - balloon.pages : 0;
+  (void)finish_now();
+  return leaving.empty() ? before - balloon.pages : 0;
 }
 
 void BalloonDriver::Impl::adjust_managed_pages(std::int64_t count) {

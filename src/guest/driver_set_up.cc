@@ -237,7 +237,9 @@ void BalloonDriver::Impl::let_go() {
   const bool wants_pages = course == Course::kEmptying;
   course = Course::kStopped;
   unregister_from_kernel();
-  if (!reset() || !wants_pages) return;
+  const bool none_live = reset().has_value();
+  frozen = frozen && none_live;
+  if (!none_live || !wants_pages) return;
   forget_queues();
   const bool moving = state == State::kMovingIn || state == State::kMovingOut;
   adjust_managed_pages(static_cast<std::int64_t>(balloon.pages + (moving ? 0 : leaving.pages)));

@@ -146,6 +146,18 @@ TEST_F(DriverHabitsTest, RingFullOfUnansweredMessagesIsWaitedFor) {
   EXPECT_EQ(rig_.device.ballooned().count(), 200u);
 }
 
+TEST_F(DriverHabitsTest, GuestThatIsOutOfMemoryNeedsNoAnswer) {
+  rig_.device.offered = rig_.device.offered.with(Feature::kDeflateOnOom);
+  rig_.options.features = Features{Feature::kDeflateOnOom};
+  rig_.options.kernel = &kernel_;
+  rig_.probe();
+  rig_.resize(1000);
+  rig_.device.answers = false;
+  const sim::ProcessId process = kernel_.start_process();
+
+  EXPECT_TRUE(kernel_.touch(process, 0, testing::kGuestPages - 1000));
+}
+
 TEST_F(DriverHabitsTest, StatisticsAreThoseOfTheStandardByTheirNumbers) {
   rig_.device.offered = rig_.device.offered.with(Feature::kStatsVq);
   rig_.options.kernel = &kernel_;

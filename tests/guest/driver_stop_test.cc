@@ -178,6 +178,24 @@ TEST_P(DriverStopTest, RestorationThatFailsCanBeTriedAgain) {
   EXPECT_EQ(rig_.driver->ballooned_pages(), 1000u);
 }
 
+TEST_P(DriverStopTest, DriverThatIsNotFrozenCannotBeRestored) {
+  rig_.driver->remove();
+  rig_.driver->step({});
+
+  EXPECT_FALSE(rig_.driver->restore());
+  EXPECT_EQ(rig_.driver->step({}), kStopped);
+}
+
+TEST_P(DriverStopTest, DriverThatCouldNotResetItsDeviceCannotBeRestored) {
+  rig_.resize(1000);
+  rig_.device.reads_during_reset = 1 << 30;
+  rig_.driver->freeze();
+  rig_.driver->step({});
+  rig_.device.reads_during_reset = 0;
+
+  EXPECT_FALSE(rig_.driver->restore());
+}
+
 // ---- with what the features bring ---------------------------------------------------------------
 
 class FeaturedDriverStopTest : public ::testing::Test {

@@ -129,8 +129,8 @@ class VBALLOON_EXPORT BalloonDriver {
   void remove();
   void freeze();
   void shutdown();
-  // After freeze() and once stopped: takes the device into use again. Fails as probe() does, and is
-  // then still frozen.
+  // Of a frozen driver that has stopped: takes the device into use again. Fails as probe() does,
+  // and is then still frozen; and with kNotSupported otherwise, or if the device did not reset.
   [[nodiscard]] Result<void> restore();
 
   // For compaction: begins to move the blocks of the balloon that touch these pages to elsewhere,
