@@ -49,6 +49,9 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] Features standard_features() const {
     return dialect == Dialect::kStandard ? features : features.without_bit(options.dialect_bit);
   }
+  [[nodiscard]] bool windows() const {
+    return options.habits == DriverHabits::kWindows && dialect == Dialect::kStandard;
+  }
   [[nodiscard]] Result<void> start();
   Result<void> reset();
   [[nodiscard]] bool needs_reset();

@@ -39,7 +39,7 @@ bool BalloonDriver::Impl::post_next(nanoseconds now) {
   ++posted;
   const auto descriptors = static_cast<std::uint64_t>(before - queue().free_descriptors());
   unanswered = dialect == Dialect::kScatterGather ? descriptors : 1;
-  if (options.habits == DriverHabits::kWindows) waits_until = now + kPatience;
+  if (windows()) waits_until = now + kPatience;
   counters.messages += unanswered;
   if (queue().publish()) kick(queue_index());
   return true;
@@ -125,9 +125,7 @@ void BalloonDriver::Impl::begin_deflating(std::uint64_t count) {
     reporter->add(block);
     count -= block.pages().count;
   }
-  const bool tells_first =
-      options.habits == DriverHabits::kLinux || standard_features().has(Feature::kMustTellHost);
-  if (!tells_first) free_leaving();
+  if (windows() && !standard_features().has(Feature::kMustTellHost)) free_leaving();
   counters.times.allocator += lap();
 }
 

@@ -159,8 +159,7 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
     if (auto ready = set_up_sender(i); !ready) return ready;
   }
   if (!message.bytes.empty()) return {};
-  const bool windows = options.habits == DriverHabits::kWindows;
-  const auto buffer = take_buffer(windows ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes);
+  const auto buffer = take_buffer(windows() ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes);
   if (!buffer) return tl::unexpected(buffer.error());
   message = *buffer;
   return {};
@@ -247,6 +246,8 @@ void BalloonDriver::Impl::let_go() {
   pages.free_all(leaving);
   pages.free_all(buffers);
   state = State::kIdle;
+  unanswered = 0;
+  short_of_memory = false;
   moving_out_of.reset();
   reached.reset();
 }
@@ -255,7 +256,7 @@ void BalloonDriver::Impl::make_reporter() {
   const std::uint64_t end = memory->regions().back().pages().end();
   switch (dialect) {
     case Dialect::kStandard:
-      reporter = std::make_unique<PfnReporter>(message, options.habits == DriverHabits::kWindows);
+      reporter = std::make_unique<PfnReporter>(message, windows());
       break;
     case Dialect::kPageBitmap:
       reporter = std::make_unique<BitmapReporter>(message, end, options.pfn_threshold_pages);

@@ -158,6 +158,20 @@ TEST_F(DriverHabitsTest, GuestThatIsOutOfMemoryNeedsNoAnswer) {
   EXPECT_TRUE(kernel_.touch(process, 0, testing::kGuestPages - 1000));
 }
 
+TEST_F(DriverHabitsTest, OtherDialectsAreSpokenAsLinuxWould) {
+  DriverRig rig(Dialect::kPageBitmap);
+  rig.options.habits = DriverHabits::kWindows;
+  rig.options.features = Features();
+  rig.probe();
+  rig.resize(200);
+  rig.device.answers = false;
+  const std::uint64_t free_before = rig.allocator.free_pages();
+
+  EXPECT_EQ(rig.resize(0), testing::kWaitsForAnswer);
+
+  EXPECT_EQ(rig.allocator.free_pages(), free_before);
+}
+
 TEST_F(DriverHabitsTest, StatisticsAreThoseOfTheStandardByTheirNumbers) {
   rig_.device.offered = rig_.device.offered.with(Feature::kStatsVq);
   rig_.options.kernel = &kernel_;

@@ -178,6 +178,21 @@ TEST_P(DriverStopTest, RestorationThatFailsCanBeTriedAgain) {
   EXPECT_EQ(rig_.driver->ballooned_pages(), 1000u);
 }
 
+TEST_P(DriverStopTest, DriverThatWasFrozenInTheMiddleOfAMessageIsRestored) {
+  rig_.device.answers = false;
+  rig_.resize(1000);
+  rig_.device.needs_reset = true;
+  rig_.driver->freeze();
+  ASSERT_EQ(rig_.driver->step({}), kStopped);
+  rig_.device.answers = true;
+
+  ASSERT_TRUE(rig_.driver->restore());
+
+  EXPECT_EQ(rig_.driver->step({}), kWaitsForTarget);
+  EXPECT_EQ(rig_.driver->ballooned_pages(), 1000u);
+  EXPECT_EQ(rig_.device_balloon(), rig_.balloon());
+}
+
 TEST_P(DriverStopTest, DriverThatIsNotFrozenCannotBeRestored) {
   rig_.driver->remove();
   rig_.driver->step({});

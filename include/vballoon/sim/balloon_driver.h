@@ -32,8 +32,8 @@ namespace vballoon::sim {
 // (Linux of 2016), or the last page first (Linux since 2018). They leave it the newest first.
 enum class PfnOrder : std::uint8_t { kAllocation, kReversed };
 
-// Whose habits a host sees. The Windows driver
-//  - writes page numbers with 8 bytes, 512 in an array (so in the standard dialect only);
+// Whose habits a host sees. The Windows driver, as far as it speaks the standard dialect,
+//  - writes page numbers with 8 bytes, 512 in an array;
 //  - where MUST_TELL_HOST was not accepted, frees pages before it tells the device;
 //  - waits for an answer for a second, then goes on and writes its next array over the one that is
 //    out: a host that takes longer may discard pages that are in use;
