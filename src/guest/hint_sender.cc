@@ -16,8 +16,9 @@ constexpr std::size_t kStopOffset = 4;
 
 }  // namespace
 
-HintSender::HintSender(DriverQueue& queue, DmaBuffer buffer, PageAllocator& allocator)
-    : queue_(queue), buffer_(buffer), allocator_(allocator) {
+HintSender::HintSender(DriverQueue& queue, DmaBuffer buffer, PageAllocator& allocator,
+                       DriverPages& pages)
+    : queue_(queue), buffer_(buffer), allocator_(allocator), pages_(pages) {
   assert(queue.size() >= 2);
 }
 
@@ -38,9 +39,9 @@ void HintSender::begin(std::uint32_t command) {
 
 // False when the ring is full. One entry is kept for the id that ends the round.
 bool HintSender::send_blocks() {
-  while (const auto block = allocator_.allocate(kMaxOrder)) {
+  while (const auto block = pages_.allocate_to_hint()) {
     if (queue_.free_descriptors() <= 1) {
-      allocator_.free(*block);
+      pages_.free(*block);
       return false;
     }
     const PageRange pages = block->pages();
@@ -79,7 +80,7 @@ std::uint64_t HintSender::scan(std::uint64_t pages) {
   while (freed < pages) {
     const auto block = allocator_.pop(held_);
     if (!block) break;
-    allocator_.free(*block);
+    pages_.free(*block);
     freed += block->pages().count;
   }
   return freed;

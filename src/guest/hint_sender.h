@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "guest/driver_pages.h"
 #include "guest/page_reporter.h"
 #include "ring/driver_queue.h"
 #include "vballoon/balloon_registers.h"
@@ -24,7 +25,7 @@ class HintSender final : public Shrinker {
   static constexpr std::size_t kBufferBytes = 8;
 
   // All must outlive this; the buffer has kBufferBytes, the queue at least two entries.
-  HintSender(DriverQueue& queue, DmaBuffer buffer, PageAllocator& allocator);
+  HintSender(DriverQueue& queue, DmaBuffer buffer, PageAllocator& allocator, DriverPages& pages);
   ~HintSender() override;  // frees what is held
 
   struct Progress {
@@ -47,6 +48,7 @@ class HintSender final : public Shrinker {
   DriverQueue& queue_;
   const DmaBuffer buffer_;
   PageAllocator& allocator_;
+  DriverPages& pages_;
   PageList held_;
   std::uint32_t active_ = kHintStop;  // the id of the round that was begun last
   bool sending_ = false;              // that round has not been ended

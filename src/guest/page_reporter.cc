@@ -15,8 +15,8 @@ constexpr std::uint64_t kMaxNumbers = kBitmapDataBytes / kPfnEntryBytes;
 
 // A queue that is empty has room for a message: one descriptor, two of a bitmap's, which is not
 // spoken over a ring of one.
-void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
-  [[maybe_unused]] const bool added = queue.add(buffers, {}, 0);
+void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers, std::uint64_t token) {
+  [[maybe_unused]] const bool added = queue.add(buffers, {}, token);
   assert(added);
 }
 
@@ -26,12 +26,16 @@ void add_readable(DriverQueue& queue, std::span<const GuestBuffer> buffers) {
 void PfnReporter::add(Block block) {
   [[maybe_unused]] const bool fits = encoder_.append(block.first);
   assert(fits);
+  if (!wide_) return;
+  [[maybe_unused]] const bool fits_whole = encoder_.append(0);
+  assert(fits_whole);
 }
 
-bool PfnReporter::post(DriverQueue& queue) {
+bool PfnReporter::post(DriverQueue& queue, std::uint64_t token) {
   if (encoder_.bytes() == 0) return false;
-  add_readable(queue, std::array{GuestBuffer{buffer_.address,
-                                             static_cast<std::uint32_t>(encoder_.bytes())}});
+  add_readable(
+      queue, std::array{GuestBuffer{buffer_.address, static_cast<std::uint32_t>(encoder_.bytes())}},
+      token);
   encoder_.clear();
   return true;
 }
@@ -49,16 +53,16 @@ void BitmapReporter::add(Block block) {
   highest_ = std::max(highest_, block.first);
 }
 
-bool BitmapReporter::post(DriverQueue& queue) {
+bool BitmapReporter::post(DriverQueue& queue, std::uint64_t token) {
   const auto data = buffer_.bytes.subspan(kBitmapHeaderBytes, kBitmapDataBytes);
   if (count_ != 0 && count_ <= pfn_threshold_pages_) {
-    send(queue, BitmapCommand::kPfnArray, write_page_numbers(data));
+    send(queue, BitmapCommand::kPfnArray, write_page_numbers(data), token);
     count_ = 0;
     return true;
   }
   const std::size_t bytes = write_records(data);
   if (bytes == 0) return false;
-  send(queue, BitmapCommand::kRecords, bytes);
+  send(queue, BitmapCommand::kRecords, bytes, token);
   return true;
 }
 
@@ -102,11 +106,14 @@ std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
   }
 }
 
-void BitmapReporter::send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes) {
+void BitmapReporter::send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes,
+                          std::uint64_t token) {
   const auto bytes = static_cast<std::uint32_t>(data_bytes);
   write_bitmap_header(buffer_.bytes.first<kBitmapHeaderBytes>(), command, bytes);
-  add_readable(queue, std::array{GuestBuffer{buffer_.address, kBitmapHeaderBytes},
-                                 GuestBuffer{buffer_.address + kBitmapHeaderBytes, bytes}});
+  add_readable(queue,
+               std::array{GuestBuffer{buffer_.address, kBitmapHeaderBytes},
+                          GuestBuffer{buffer_.address + kBitmapHeaderBytes, bytes}},
+               token);
 }
 
 void ChunkReporter::add(Block block) {
@@ -115,13 +122,13 @@ void ChunkReporter::add(Block block) {
   highest_ = std::max(highest_, block.pages().end() - 1);
 }
 
-bool ChunkReporter::post(DriverQueue& queue) {
+bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
   bool posted = false;
   while (lowest_ <= highest_) {
     const PageRange run = pages_.next_run(lowest_, highest_ + 1);
     if (run.count == 0) break;
     const GuestBuffer chunk = first_chunk(run);
-    if (!queue.add({}, std::array{chunk}, 0)) {
+    if (!queue.add({}, std::array{chunk}, token)) {
       lowest_ = run.first;
       return true;
     }

@@ -28,9 +28,9 @@ class PageReporter {
   // Adds pages to the operation.
   virtual void add(Block block) = 0;
 
-  // Puts the next message on the queue, which is empty; false when all pages have been named.
-  // The operation is then over and the reporter empty.
-  [[nodiscard]] virtual bool post(DriverQueue& queue) = 0;
+  // Puts the next message on the queue, which has room for it, with this token on each buffer;
+  // false when all pages have been named. The operation is then over and the reporter empty.
+  [[nodiscard]] virtual bool post(DriverQueue& queue, std::uint64_t token) = 0;
 };
 
 // A message buffer in guest memory.
@@ -39,17 +39,22 @@ struct DmaBuffer {
   std::span<std::byte> bytes;
 };
 
-// Arrays of at most 256 page numbers, in the order in which they were added.
+// Arrays of as many page numbers as the buffer holds, in the order in which they were added. As
+// 64-bit numbers they are two entries each, of which the second is 0.
 class PfnReporter final : public PageReporter {
  public:
-  explicit PfnReporter(DmaBuffer buffer) : buffer_(buffer), encoder_(buffer.bytes) {}
+  explicit PfnReporter(DmaBuffer buffer, bool wide = false)
+      : buffer_(buffer), wide_(wide), encoder_(buffer.bytes) {}
 
-  [[nodiscard]] std::uint64_t max_pages() const override { return kLinuxPfnsPerMessage; }
+  [[nodiscard]] std::uint64_t max_pages() const override {
+    return buffer_.bytes.size() / kPfnEntryBytes / (wide_ ? 2 : 1);
+  }
   void add(Block block) override;
-  [[nodiscard]] bool post(DriverQueue& queue) override;
+  [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
 
  private:
   DmaBuffer buffer_;
+  const bool wide_;
   PfnArrayEncoder encoder_;
 };
 
@@ -61,12 +66,12 @@ class BitmapReporter final : public PageReporter {
 
   [[nodiscard]] std::uint64_t max_pages() const override { return UINT64_MAX; }
   void add(Block block) override;
-  [[nodiscard]] bool post(DriverQueue& queue) override;
+  [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
 
  private:
   [[nodiscard]] std::size_t write_page_numbers(std::span<std::byte> data);
   [[nodiscard]] std::size_t write_records(std::span<std::byte> data);
-  void send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes);
+  void send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes, std::uint64_t token);
 
   DmaBuffer buffer_;
   std::uint64_t pfn_threshold_pages_;
@@ -87,7 +92,7 @@ class ChunkReporter final : public PageReporter {
   [[nodiscard]] std::uint64_t max_pages() const override { return UINT64_MAX; }
   [[nodiscard]] unsigned max_order() const override { return max_order_; }
   void add(Block block) override;
-  [[nodiscard]] bool post(DriverQueue& queue) override;
+  [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
 
  private:
   PageSet pages_;

@@ -5,9 +5,12 @@
 #define VBALLOON_SRC_GUEST_STATS_SENDER_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "guest/page_reporter.h"
 #include "ring/driver_queue.h"
+#include "vballoon/sim/balloon_driver.h"
 #include "vballoon/sim/guest_kernel.h"
 
 namespace vballoon::sim {
@@ -17,8 +20,7 @@ class StatsSender {
   static constexpr std::size_t kBufferBytes = 16 * 10;
 
   // All must outlive this; the buffer has kBufferBytes.
-  StatsSender(DriverQueue& queue, DmaBuffer buffer, const GuestKernel& kernel)
-      : queue_(queue), buffer_(buffer), kernel_(kernel) {}
+  StatsSender(DriverQueue& queue, DmaBuffer buffer, const GuestKernel& kernel, DriverHabits habits);
 
   // Makes the statistics of now available. True when the device wants a kick.
   [[nodiscard]] bool post();
@@ -29,6 +31,7 @@ class StatsSender {
   DriverQueue& queue_;
   const DmaBuffer buffer_;
   const GuestKernel& kernel_;
+  const std::span<const std::uint16_t> tags_;  // what is sent, in this order
 };
 
 }  // namespace vballoon::sim

@@ -57,6 +57,7 @@ DriverCounters minus(const DriverCounters& after, const DriverCounters& before) 
   d.kicks -= before.kicks;
   d.reports -= before.reports;
   d.failed_allocations -= before.failed_allocations;
+  d.migrated -= before.migrated;
   d.times.allocator -= before.times.allocator;
   d.times.messages -= before.times.messages;
   for (std::size_t i = 0; i < d.allocations_by_order.size(); ++i) {
@@ -144,7 +145,8 @@ void Machine::Impl::kick(std::uint16_t queue) {
 // the device has answered all that was sent.
 bool Machine::Impl::run(const std::function<bool()>& keep_going) {
   while (!keep_going || keep_going()) {
-    if (driver->step(clock()).kind != DriverWait::Kind::kUsedBuffer) return true;
+    const auto wait = driver->step(clock()).kind;
+    if (wait != DriverWait::Kind::kUsedBuffer) return wait != DriverWait::Kind::kNeedsReset;
     if (!let_device_answer()) return false;
   }
   return false;
@@ -247,6 +249,7 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
   driver_options.dialect = options.device.dialect;
   driver_options.dialect_bit = options.device.dialect_bit;
   driver_options.clock = impl->clock;
+  driver_options.let_device_answer = [m = impl.get()] { return m->let_device_answer(); };
   auto driver = BalloonDriver::probe(*impl->access, std::move(memory), allocator, driver_options);
   if (!driver) return tl::unexpected(driver.error());
   impl->driver = std::move(*driver);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the simulated driver does in one dialect only (src/guest/balloon_driver.cc).
+// What the simulated driver does in one dialect only (src/guest/driver_resize.cc).
 #include <numeric>
 
 #include "guest/driver_fixture.h"

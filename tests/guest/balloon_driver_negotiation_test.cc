@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// How the simulated driver takes a device into use (src/guest/balloon_driver.cc).
+// How the simulated driver takes a device into use (src/guest/driver_set_up.cc).
 #include "guest/driver_fixture.h"
 
 namespace vballoon {
@@ -63,6 +63,15 @@ TEST_F(BalloonDriverNegotiationTest, LegacyDeviceIsGivenUp) {
   EXPECT_THAT(standard_.device.statuses, ElementsAre(0, 1, 1 | 2, 1 | 2 | 128));
 }
 
+TEST_F(BalloonDriverNegotiationTest, DeviceWhoseResetDoesNotEndIsGivenUp) {
+  standard_.device.reads_during_reset = 1 << 30;
+
+  const auto driver = probe(standard_);
+
+  ASSERT_FALSE(driver.has_value());
+  EXPECT_EQ(driver.error().code, Errc::kNotSupported);
+}
+
 TEST_F(BalloonDriverNegotiationTest, DeviceThatRefusesTheFeaturesIsGivenUp) {
   standard_.device.accepts_features = false;
 
@@ -91,6 +100,20 @@ TEST_F(BalloonDriverNegotiationTest, ProbeThatFailsGivesItsPagesBack) {
 
   ASSERT_FALSE(driver);
   EXPECT_EQ(standard_.allocator.free_pages(), free_before);
+}
+
+TEST_F(BalloonDriverNegotiationTest, ProbeThatFailsLeavesNoShrinkerBehind) {
+  sim::GuestKernel kernel(standard_.allocator);
+  standard_.options.kernel = &kernel;
+  standard_.options.features = {Feature::kFreePageHint, Feature::kPageReporting};
+  standard_.device.offered = standard_.options.features.with(Feature::kVersion1);
+  standard_.device.refuses_queues = Errc::kBadQueueConfig;
+  standard_.device.first_refused_queue = 3;
+
+  ASSERT_FALSE(probe(standard_));
+
+  const sim::ProcessId process = kernel.start_process();
+  EXPECT_FALSE(kernel.touch(process, 0, 2 * kGuestPages)) << "the shrinkers were asked";
 }
 
 TEST_F(BalloonDriverNegotiationTest, GuestWithoutMemoryForTheRingsCannotDrive) {

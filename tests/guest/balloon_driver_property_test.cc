@@ -63,6 +63,10 @@ RC_GTEST_PROP(BalloonDriverPropertyTest, DeviceThatAnswersLateSeesNoPageFreeThat
 
   for (int i = *rc::gen::inRange(1, 60); i > 0; --i) {
     if (*rc::gen::inRange(0, 4) == 0) rig->device.target = static_cast<std::uint32_t>(any_target());
+    if (*rc::gen::inRange(0, 4) == 0) {
+      const auto first = *rc::gen::inRange<Pfn>(0, kGuestPages);
+      (void)rig->driver->migrate_out_of({first, *rc::gen::inRange<std::uint64_t>(1, 600)});
+    }
     rig->device.answer(*rc::gen::inRange<std::size_t>(0, 300));
     rig->driver->step(now += kBackOff);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the simulated driver does in every dialect (src/guest/balloon_driver.cc).
+// What the simulated driver does in every dialect (src/guest/balloon_driver.cc, driver_resize.cc).
 #include "vballoon/sim/balloon_driver.h"
 
 #include "guest/driver_fixture.h"

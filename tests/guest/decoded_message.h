@@ -33,16 +33,24 @@ struct DecodedMessage {
   }
 };
 
-// Reads a chain with the library's own decoder; throws when the message is malformed.
-inline DecodedMessage decode_message(Codec codec, std::uint16_t queue,
-                                     const DescriptorChain& chain) {
+// Reads a chain that names no pages; throws when it cannot be read.
+inline DecodedMessage read_message(std::uint16_t queue, const DescriptorChain& chain) {
   DecodedMessage message{queue, {}, {}, {}};
   message.payload.resize(chain.readable_bytes());
   message.writable.assign(chain.writable().begin(), chain.writable().end());
+  if (!message.payload.empty() && !chain.read(0, message.payload)) {
+    throw std::runtime_error("malformed message");
+  }
+  return message;
+}
+
+// Reads a chain with the library's own decoder; throws when the message is malformed.
+inline DecodedMessage decode_message(Codec codec, std::uint16_t queue,
+                                     const DescriptorChain& chain) {
+  DecodedMessage message = read_message(queue, chain);
   const auto require = [](bool holds) {
     if (!holds) throw std::runtime_error("malformed message");
   };
-  require(message.payload.empty() || chain.read(0, message.payload).has_value());
 
   const auto decoder = make_decoder(codec);
   require(!decoder->begin(message.payload.size(), message.writable.size()));

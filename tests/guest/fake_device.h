@@ -41,13 +41,19 @@ class FakeDevice final : public sim::DeviceAccess {
   Features offered = kStandardFeatures;
   bool accepts_features = true;
   std::optional<Errc> refuses_queues;
+  std::uint16_t first_refused_queue = 0;
+  bool wide_pfns = false;      // arrays have 64-bit numbers
+  bool needs_reset = false;    // until it is reset
+  int reads_during_reset = 0;  // of the status, before it is 0
   std::uint32_t target = 0;
+  std::uint32_t hint_command = kHintStop;
   bool answers = true;                                         // at once, within the kick
   std::function<void(const DecodedMessage&)> on_message = {};  // seen, not answered
+  std::function<void(std::uint8_t)> on_status = {};            // about to be written
 
   // Answers that many of the chains that are held, the oldest first.
   void answer(std::size_t chains = SIZE_MAX) {
-    std::array<bool, 2> publish{};
+    std::array<bool, kMaxBalloonQueues> publish{};
     for (; chains != 0 && !held_.empty(); --chains) {
       held_.front().second.complete();
       publish[held_.front().first] = true;
@@ -63,49 +69,87 @@ class FakeDevice final : public sim::DeviceAccess {
   Features accepted;
   std::vector<std::uint8_t> statuses;    // as written
   std::vector<std::uint32_t> actuals;    // as written
+  std::vector<std::uint32_t> poisons;    // as written
   std::vector<DecodedMessage> messages;  // all so far
   std::uint64_t kicks = 0;
   std::uint64_t interrupts = 0;
-  std::array<QueueConfig, 2> configs;
+  std::array<QueueConfig, kMaxBalloonQueues> configs;
   [[nodiscard]] const PageSet& ballooned() const { return ballooned_; }
   [[nodiscard]] std::size_t held() const { return held_.size(); }
+  [[nodiscard]] std::vector<DecodedMessage> messages_on(QueueRole role) const {
+    std::vector<DecodedMessage> found;
+    for (const DecodedMessage& message : messages) {
+      if (queue_map()[message.queue]->role == role) found.push_back(message);
+    }
+    return found;
+  }
+  // Sees what a queue has, without a kick.
+  void look(std::uint16_t index) {
+    if (index < queues_.size() && queues_[index]) take(index);
+  }
 
   // ---- what the driver sees ---------------------------------------------------------------
 
   Features read_features() override { return offered; }
   void write_features(Features features) override { accepted = features; }
   std::uint8_t read_status() override {
+    if (resetting_ > 0) {
+      --resetting_;
+      return kStatusDriver;
+    }
     const std::uint8_t status = statuses.empty() ? std::uint8_t{0} : statuses.back();
     const int hidden = accepts_features ? 0 : kStatusFeaturesOk;
-    return static_cast<std::uint8_t>(status & ~hidden);
+    return static_cast<std::uint8_t>((status & ~hidden) | (needs_reset ? kStatusNeedsReset : 0));
   }
-  void write_status(std::uint8_t status) override { statuses.push_back(status); }
+  void write_status(std::uint8_t status) override {
+    if (on_status) on_status(status);
+    statuses.push_back(status);
+    if (status != 0) return;
+    resetting_ = reads_during_reset;
+    needs_reset = false;
+    for (auto& queue : queues_) {
+      if (queue) queue->reset();
+    }
+    held_.clear();
+    ballooned_.clear();
+  }
   std::uint32_t read_config(std::uint64_t offset) override {
+    if (offset == kHintCommandOffset) return hint_command;
     return offset == kNumPagesOffset ? target : 0;
   }
   void write_config(std::uint64_t offset, std::uint32_t value) override {
-    if (offset != kActualOffset) throw std::runtime_error("driver writes a field of the device");
-    actuals.push_back(value);
+    if (offset != kActualOffset && offset != kPoisonValueOffset) {
+      throw std::runtime_error("driver writes a field of the device");
+    }
+    (offset == kActualOffset ? actuals : poisons).push_back(value);
   }
   Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override {
-    if (refuses_queues) return fail(*refuses_queues, "scripted");
+    if (refuses_queues && index >= first_refused_queue) return fail(*refuses_queues, "scripted");
     configs.at(index) = config;
     queues_.at(index) = std::make_unique<DeviceQueue>();
     return queues_[index]->start(memory_, config);
   }
   void notify(std::uint16_t index) override {
     ++kicks;
+    if (needs_reset) return;
     take(index);
     if (answers) answer();
   }
 
  private:
-  void take(std::uint16_t index) {
+  [[nodiscard]] QueueMap queue_map() const {
     const Dialect spoken = negotiated_dialect(dialect_, kPublishedDialectBit, accepted);
-    const QueueRow& row = dialect_row(spoken).queues[index];
+    const bool standard = spoken == Dialect::kStandard;
+    return number_queues(dialect_row(spoken),
+                         standard ? accepted : accepted.without_bit(kPublishedDialectBit),
+                         QueueNumbering::kDense);
+  }
+
+  void take(std::uint16_t index) {
+    const QueueRow& row = *queue_map()[index];
     do {
       while (auto chain = queues_[index]->pop().value()) {
-        messages.push_back(decode_message(*row.codec, index, *chain));
+        messages.push_back(decode(row, index, *chain));
         held_.emplace_back(index, std::move(*chain));
         if (on_message) on_message(messages.back());
         book(row.role, messages.back().pages);
@@ -113,7 +157,17 @@ class FakeDevice final : public sim::DeviceAccess {
     } while (queues_[index]->enable_kicks());
   }
 
+  [[nodiscard]] DecodedMessage decode(const QueueRow& row, std::uint16_t index,
+                                      const DescriptorChain& chain) const {
+    const bool is_command = row.role == QueueRole::kFreePageHint && chain.readable_bytes() != 0;
+    const bool names_pages = row.codec && !is_command;
+    if (!names_pages) return read_message(index, chain);
+    const bool wide = wide_pfns && *row.codec == Codec::kPfnArray;
+    return decode_message(wide ? Codec::kWidePfnArray : *row.codec, index, chain);
+  }
+
   void book(QueueRole role, const PageRanges& pages) {
+    if (role != QueueRole::kInflate && role != QueueRole::kDeflate) return;
     for (const PageRange& range : pages) {
       const auto changed =
           role == QueueRole::kInflate ? ballooned_.add(range) : ballooned_.remove(range);
@@ -124,7 +178,8 @@ class FakeDevice final : public sim::DeviceAccess {
   const std::shared_ptr<const GuestMemory> memory_;
   Dialect dialect_ = Dialect::kStandard;
   PageSet ballooned_;
-  std::array<std::unique_ptr<DeviceQueue>, 2> queues_;
+  int resetting_ = 0;  // reads of the status until it is 0
+  std::array<std::unique_ptr<DeviceQueue>, kMaxBalloonQueues> queues_;
   std::deque<std::pair<std::uint16_t, DescriptorChain>> held_;  // before queues_ go
 };
 

@@ -46,7 +46,7 @@ struct Wire {
   // Posts until all is named; the messages of each round.
   std::vector<std::vector<DecodedMessage>> rounds(PageReporter& reporter, Codec codec) {
     std::vector<std::vector<DecodedMessage>> all;
-    while (reporter.post(*queue)) {
+    while (reporter.post(*queue, 0)) {
       (void)queue->publish();
       auto& round = all.emplace_back();
       while (auto chain = device.pop().value()) {
@@ -111,7 +111,7 @@ TEST(PfnReporterTest, OperationWithoutPagesSendsNothing) {
   Wire wire;
   PfnReporter reporter({Wire::kBuffer, wire.buffer.bytes.first(4 * kLinuxPfnsPerMessage)});
 
-  EXPECT_FALSE(reporter.post(*wire.queue));
+  EXPECT_FALSE(reporter.post(*wire.queue, 0));
 }
 
 // ---- bitmaps --------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class BitmapReporterTest : public ::testing::Test {
 };
 
 TEST_F(BitmapReporterTest, OperationWithoutPagesSendsNothing) {
-  EXPECT_FALSE(reporter_.post(*wire_.queue));
+  EXPECT_FALSE(reporter_.post(*wire_.queue, 0));
 }
 
 TEST_F(BitmapReporterTest, LonePageAtAMultipleOf64IsNamed) {
@@ -251,7 +251,7 @@ class ChunkReporterTest : public ::testing::Test {
 };
 
 TEST_F(ChunkReporterTest, OperationWithoutPagesSendsNothing) {
-  EXPECT_FALSE(reporter_.post(*wire_.queue));
+  EXPECT_FALSE(reporter_.post(*wire_.queue, 0));
 }
 
 // As published, the loop ended before a last run of one page.

@@ -65,6 +65,23 @@ TEST_P(MachineThreadsTest, DeflationGivesTheGuestAllItsPagesBack) {
   EXPECT_EQ(rig_.machine->device().ballooned_pages(), 0u);
 }
 
+TEST_P(MachineThreadsTest, GuestThatIsOutOfMemoryGetsPagesOfTheBalloonBack) {
+  sim::GuestKernel kernel(rig_.allocator);
+  rig_.options.device.features = {Feature::kMustTellHost, Feature::kDeflateOnOom};
+  rig_.options.driver.features = rig_.options.device.features;
+  rig_.options.driver.kernel = &kernel;
+  rig_.start();
+  rig_.resize(5000);
+  const sim::ProcessId process = kernel.start_process();
+
+  EXPECT_TRUE(kernel.touch(process, 0, MachineRig::kPages - 4000));
+
+  EXPECT_LT(rig_.machine->driver().ballooned_pages(), 5000u);
+  EXPECT_EQ(rig_.machine->device().ballooned_pages(), rig_.machine->driver().ballooned_pages());
+  EXPECT_EQ(rig_.machine->device().actual_pages(), rig_.machine->driver().ballooned_pages());
+  rig_.machine.reset();  // before the kernel
+}
+
 TEST_P(MachineThreadsTest, ReportIsOfOneResizeOnly) {
   rig_.start();
   rig_.resize(5000);

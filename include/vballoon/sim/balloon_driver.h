@@ -4,7 +4,8 @@
 // Behaves as Linux's does where the host can see it: one message outstanding (in the scatter-gather
 // dialect one ring full of them), tells before it frees, writes `actual` after each operation,
 // backs off when memory is short. It never blocks: step() does what can be done and says what it
-// waits for. One thread at a time.
+// waits for. Only a guest that is out of memory cannot go on without the device, see
+// DriverOptions::let_device_answer. One thread at a time, that of the allocator and the kernel.
 #ifndef VBALLOON_SIM_BALLOON_DRIVER_H_
 #define VBALLOON_SIM_BALLOON_DRIVER_H_
 
@@ -18,6 +19,7 @@
 #include "vballoon/export.h"
 #include "vballoon/features.h"
 #include "vballoon/guest_memory.h"
+#include "vballoon/page_range.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/device_access.h"
 #include "vballoon/sim/guest_kernel.h"
@@ -30,14 +32,23 @@ namespace vballoon::sim {
 // (Linux of 2016), or the last page first (Linux since 2018). They leave it the newest first.
 enum class PfnOrder : std::uint8_t { kAllocation, kReversed };
 
+// Whose habits a host sees. The Windows driver, as far as it speaks the standard dialect,
+//  - writes page numbers with 8 bytes, 512 in an array;
+//  - where MUST_TELL_HOST was not accepted, frees pages before it tells the device;
+//  - waits for an answer for a second, then goes on and writes its next array over the one that is
+//    out: a host that takes longer may discard pages that are in use;
+//  - gives the statistics 0 to 9, by their numbers.
+enum class DriverHabits : std::uint8_t { kLinux, kWindows };
+
 struct DriverOptions {
   // The dialect that the driver knows beside the standard's, and its bit.
   Dialect dialect = Dialect::kStandard;
   unsigned dialect_bit = kPublishedDialectBit;
   // What it accepts, if offered, beside that and VERSION_1. It never accepts what it cannot do:
-  // statistics without a kernel, PAGE_POISON without a value, and PAGE_REPORTING of pages that have
-  // to keep a value of which the device would not know (5.5.3.1).
+  // statistics and DEFLATE_ON_OOM without a kernel, PAGE_POISON without a value, and PAGE_REPORTING
+  // of pages that have to keep a value of which the device would not know (5.5.3.1).
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
+  DriverHabits habits = DriverHabits::kLinux;
   PfnOrder pfn_order = PfnOrder::kReversed;
   // In the bitmap dialect, up to that many pages are named by their numbers: an array is then never
   // longer than records.
@@ -49,23 +60,34 @@ struct DriverOptions {
   QueueNumbering numbering = QueueNumbering::kDense;
   // Whose memory it is; must outlive the driver. Null: the allocator is all there is.
   GuestKernel* kernel = nullptr;
+  // With DEFLATE_ON_OOM: lets the device work until it has interrupted, for a guest that cannot go
+  // on before it has its pages back; false when no answer can come. Not needed where the device
+  // answers within a kick.
+  std::function<bool()> let_device_answer = {};
   // What the guest fills free pages with, one byte four times; unset: with nothing.
   std::optional<std::uint32_t> poison_value = std::nullopt;
-  // Make the first statistics available, and kick, before DRIVER_OK: against the standard, and what
-  // Linux does.
+  // Kick for the first statistics before DRIVER_OK: against the standard, and what Linux does.
   bool early_stats = true;
   PageReportingOptions reporting = {};
-  // Pages that the balloon leaves free: the allocator's emergency reserve.
+  // Pages that the balloon leaves free: the allocator's emergency reserve. With a kernel it leaves
+  // what the kernel's watermarks say.
   std::uint64_t reserve_pages = 256;
   Clock clock = steady_clock();  // for DriverTimes only
 };
 
 // What the driver waits for.
 struct DriverWait {
-  enum class Kind : std::uint8_t { kUsedBuffer, kConfigChange, kTime };
+  enum class Kind : std::uint8_t {
+    kUsedBuffer,
+    kConfigChange,
+    kTime,
+    kNeedsReset,  // for nothing: no answer will come until the device was reset
+    kStopped,     // for nothing: removed, frozen or shut down
+  };
   Kind kind = Kind::kConfigChange;
-  std::chrono::nanoseconds until{0};  // with kTime: step again at this time; a config change
-                                      // may come sooner
+  // With kTime: step again at this time; a config change may come sooner. With kUsedBuffer: 0, or
+  // the time at which the driver waits no longer.
+  std::chrono::nanoseconds until{0};
   friend bool operator==(const DriverWait&, const DriverWait&) = default;
 };
 
@@ -79,7 +101,8 @@ struct DriverCounters {
   std::uint64_t messages = 0;  // buffers put on a queue
   std::uint64_t kicks = 0;
   std::uint64_t failed_allocations = 0;
-  std::uint64_t reports = 0;  // of free pages
+  std::uint64_t reports = 0;   // of free pages
+  std::uint64_t migrated = 0;  // blocks that were moved
   BlocksByOrder allocations_by_order{};
   DriverTimes times;
 };
@@ -89,13 +112,31 @@ class VBALLOON_EXPORT BalloonDriver {
   // Finds out what the device offers, negotiates, sets up queues in pages of the allocator and
   // sets DRIVER_OK. `device` and `allocator` must outlive the driver. Fails with
   // kFeaturesNotOffered when the device offers no VERSION_1 or refuses the features, with
-  // kNotSupported when memory for the rings is missing, and as set_queue() does.
+  // kNotSupported when memory for the rings is missing or a reset of the device does not end, and
+  // as set_queue() does.
   [[nodiscard]] static Result<std::unique_ptr<BalloonDriver>> probe(
       DeviceAccess& device, std::shared_ptr<const GuestMemory> memory, PageAllocator& allocator,
       const DriverOptions& options = {});
 
   // Neither resets the device nor gives pages back to the allocator.
   ~BalloonDriver();
+
+  // Each begins to give the device up, and step() goes on with that until it waits for kStopped.
+  // An operation under way is waited for. remove() then empties the balloon, message by message,
+  // resets the device and frees all that the driver took; so does freeze(), as before hibernation.
+  // shutdown() of a guest that halts only resets the device. A device that needs a reset is asked
+  // for nothing any more. Without effect on a driver that has begun to stop.
+  void remove();
+  void freeze();
+  void shutdown();
+  // Of a frozen driver that has stopped: takes the device into use again. Fails as probe() does,
+  // and is then still frozen; and with kNotSupported otherwise, or if the device did not reset.
+  [[nodiscard]] Result<void> restore();
+
+  // For compaction: begins to move the blocks of the balloon that touch these pages to elsewhere,
+  // one after the other, and step() goes on with that as far as there is memory. `actual` stays.
+  // False, and to be tried again, while another operation is under way.
+  [[nodiscard]] bool migrate_out_of(PageRange pages);
 
   // Does all that can be done now. `now` is compared with nothing but former values of itself.
   DriverWait step(std::chrono::nanoseconds now);

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+// What the simulated driver is made of.
+//
+// The public calls and step() are in balloon_driver.cc, taking a device into use and letting it go
+// in driver_set_up.cc, messages and following the target in driver_resize.cc, and what compaction
+// and a guest that is out of memory want in driver_pressure.cc.
+#ifndef VBALLOON_SRC_GUEST_BALLOON_DRIVER_IMPL_H_
+#define VBALLOON_SRC_GUEST_BALLOON_DRIVER_IMPL_H_
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "guest/driver_pages.h"
+#include "guest/hint_sender.h"
+#include "guest/page_reporter.h"
+#include "guest/report_sender.h"
+#include "guest/stats_sender.h"
+#include "ring/driver_queue.h"
+#include "vballoon/sim/balloon_driver.h"
+#include "wire/dialect.h"
+
+namespace vballoon::sim {
+
+struct BalloonDriver::Impl final : OomNotifier {
+  // What the operation under way does. A move is two messages: its new block comes in, then the
+  // old one goes out.
+  enum class State : std::uint8_t { kIdle, kInflating, kDeflating, kMovingIn, kMovingOut };
+  // Whether the device is wanted: after kEmptying and kHalting it is let go.
+  enum class Course : std::uint8_t { kRunning, kEmptying, kHalting, kStopped };
+
+  Impl(DeviceAccess& device_in, std::shared_ptr<const GuestMemory> memory_in,
+       PageAllocator& allocator_in, const DriverOptions& options_in)
+      : device(device_in),
+        memory(std::move(memory_in)),
+        allocator(allocator_in),
+        options(options_in),
+        pages(allocator, options.kernel, options.reserve_pages) {}
+  ~Impl() override;
+
+  // ---- taking the device into use and letting it go (driver_set_up.cc)
+
+  [[nodiscard]] Features acceptable(Features offered) const;
+  // The bit of the dialect has not the meaning that the standard gives it.
+  [[nodiscard]] Features standard_features() const {
+    return dialect == Dialect::kStandard ? features : features.without_bit(options.dialect_bit);
+  }
+  [[nodiscard]] bool windows() const {
+    return options.habits == DriverHabits::kWindows && dialect == Dialect::kStandard;
+  }
+  [[nodiscard]] Result<void> start();
+  Result<void> reset();
+  [[nodiscard]] bool needs_reset();
+  void give_up();
+  Result<void> negotiate();
+  Result<void> set_up_queues();
+  Result<void> set_up_queue(std::uint16_t index);
+  Result<void> set_up_sender(std::uint16_t index);
+  Result<DmaBuffer> take_buffer(std::uint64_t bytes);
+  void make_reporter();
+  void register_with_kernel();
+  void unregister_from_kernel();
+  void forget_queues();
+  void stop(Course how);
+  [[nodiscard]] DriverWait wind_up(std::chrono::nanoseconds now);
+  void let_go();
+
+  // ---- messages and following the target (driver_resize.cc)
+
+  [[nodiscard]] std::uint16_t queue_index() const {
+    return state == State::kInflating || state == State::kMovingIn ? kInflateQueue : kDeflateQueue;
+  }
+  [[nodiscard]] DriverQueue& queue() { return *queues[queue_index()]; }
+  [[nodiscard]] bool answered(std::chrono::nanoseconds now);
+  [[nodiscard]] bool post_next(std::chrono::nanoseconds now);
+  [[nodiscard]] bool go_on(std::chrono::nanoseconds now);
+  [[nodiscard]] DriverWait wait_for_answer() const;
+  void begin_inflating(std::chrono::nanoseconds now, std::uint64_t count);
+  void begin_deflating(std::uint64_t count);
+  void enter(Block block);
+  void split_off(Block block, std::uint64_t count);
+  void free_leaving();
+  void finish();
+  [[nodiscard]] DriverWait resize(std::chrono::nanoseconds now);
+  std::chrono::nanoseconds lap() {
+    const std::chrono::nanoseconds now = options.clock();
+    return now - std::exchange(lap_start, now);
+  }
+
+  // ---- for compaction and for a guest that is out of memory (driver_pressure.cc)
+
+  [[nodiscard]] bool begin_move();
+  [[nodiscard]] bool finish_now();
+  std::uint64_t out_of_memory() override;
+  // Without DEFLATE_ON_OOM what is in the balloon does not count as the guest's.
+  void adjust_managed_pages(std::int64_t count);
+
+  // ---- the other queues (balloon_driver.cc)
+
+  void kick(std::uint16_t index);
+  void post_statistics();
+  void report_free_pages(std::chrono::nanoseconds now);
+  [[nodiscard]] bool hint_free_pages();
+
+  DeviceAccess& device;
+  const std::shared_ptr<const GuestMemory> memory;
+  PageAllocator& allocator;
+  const DriverOptions options;
+  DriverPages pages;
+
+  Course course = Course::kRunning;
+  bool frozen = false;
+  Features features;
+  Dialect dialect = Dialect::kStandard;
+  PageList buffers;   // of the rings and the payload
+  DmaBuffer message;  // where payloads are written
+  QueueMap map{};
+  std::array<std::unique_ptr<DriverQueue>, kQueueRoles> queues;
+  std::unique_ptr<PageReporter> reporter;
+  // Of the queues that the features bring, if any.
+  std::uint16_t stats_queue = 0;
+  std::optional<StatsSender> stats;
+  std::uint16_t hint_queue = 0;
+  std::optional<HintSender> hints;
+  std::uint16_t report_queue = 0;
+  std::optional<ReportSender> reports;
+  ReportingWait report_wait;
+
+  State state = State::kIdle;
+  PageList balloon;
+  std::vector<Block> arriving;   // allocated, and to enter the balloon in reverse
+  PageList leaving;              // told to the device, not yet free
+  std::uint64_t posted = 0;      // messages so far: the token of the last one's buffers
+  std::uint64_t unanswered = 0;  // buffers of the last message
+  std::chrono::nanoseconds waits_until = std::chrono::nanoseconds::max();
+  // Where the balloon has been: what leaves it on OOM comes back with the next change of the
+  // target.
+  std::optional<std::uint64_t> reached;
+  std::chrono::nanoseconds retry_at{0};
+  bool short_of_memory = false;
+  std::chrono::nanoseconds stepped_at{0};
+
+  std::optional<PageRange> moving_out_of;
+  std::optional<Block> last_passed;  // by the walk along the balloon for blocks to move
+
+  DriverCounters counters;
+  std::chrono::nanoseconds lap_start{0};
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_BALLOON_DRIVER_IMPL_H_

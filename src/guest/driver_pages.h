@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// Where the driver takes pages from: the guest's kernel, which may have to reclaim them first and
+// which fills what is freed; or, without one, the allocator alone.
+#ifndef VBALLOON_SRC_GUEST_DRIVER_PAGES_H_
+#define VBALLOON_SRC_GUEST_DRIVER_PAGES_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "vballoon/sim/guest_kernel.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::sim {
+
+class DriverPages {
+ public:
+  // Both must outlive this; `kernel` may be null. `reserve` pages are then left free by the
+  // balloon.
+  DriverPages(PageAllocator& allocator, GuestKernel* kernel, std::uint64_t reserve)
+      : allocator_(allocator), kernel_(kernel), reserve_(reserve) {}
+
+  // Nobody reclaims memory for a block that is larger than a page: smaller ones do as well.
+  [[nodiscard]] std::optional<Block> allocate_for_balloon(unsigned order) {
+    if (kernel_ == nullptr) return allocator_.allocate(order, reserve_);
+    return kernel_->allocate(order,
+                             order == 0 ? AllocationEffort::kNoRetry : AllocationEffort::kFreeOnly);
+  }
+  // For something in the balloon that has to go out of the way.
+  [[nodiscard]] std::optional<Block> allocate_outside(PageRange avoid, unsigned order) {
+    const std::uint64_t reserve = kernel_ == nullptr ? reserve_ : kernel_->watermarks().min;
+    return allocator_.allocate_outside(avoid, order, reserve);
+  }
+  [[nodiscard]] std::optional<Block> allocate_for_driver(unsigned order) {
+    return allocate(order, AllocationEffort::kFull);
+  }
+  [[nodiscard]] std::optional<Block> allocate_to_hint() {
+    return allocate(kMaxOrder, AllocationEffort::kFreeOnly);
+  }
+
+  void free(Block block) {
+    if (kernel_ == nullptr) {
+      allocator_.free(block);
+    } else {
+      kernel_->free(block);
+    }
+  }
+  void free_all(PageList& list) {
+    while (const auto block = allocator_.pop(list)) free(*block);
+  }
+
+ private:
+  [[nodiscard]] std::optional<Block> allocate(unsigned order, AllocationEffort effort) {
+    return kernel_ == nullptr ? allocator_.allocate(order) : kernel_->allocate(order, effort);
+  }
+
+  PageAllocator& allocator_;
+  GuestKernel* const kernel_;
+  const std::uint64_t reserve_;
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_DRIVER_PAGES_H_

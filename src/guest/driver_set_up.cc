@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+// Taking a device into use and letting it go (virtio 1.3, sections 3.1 and 3.3).
+#include <fmt/format.h>
+
+#include <bit>
+#include <utility>
+
+#include "guest/balloon_driver_impl.h"
+#include "vballoon/balloon_registers.h"
+
+namespace vballoon::sim {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr Features kImplemented{
+    Feature::kMustTellHost, Feature::kDeflateOnOom,  Feature::kStatsVq,      Feature::kFreePageHint,
+    Feature::kPagePoison,   Feature::kPageReporting, Feature::kIndirectDesc, Feature::kEventIdx,
+    Feature::kRingPacked,   Feature::kInOrder};
+
+// How often the status is read after a reset before the device is given up.
+constexpr int kStatusReads = 1000;
+
+// The smallest order whose blocks hold that many bytes.
+unsigned order_for(std::uint64_t bytes) {
+  return static_cast<unsigned>(std::bit_width((bytes - 1) >> kPageShift));
+}
+
+}  // namespace
+
+// What the driver would accept of what is offered, but for the dialect.
+Features BalloonDriver::Impl::acceptable(Features offered) const {
+  Features wanted(options.features.bits() & kImplemented.bits());
+  wanted = wanted.with(Feature::kVersion1);
+  if (options.kernel == nullptr) {
+    wanted = wanted.without(Feature::kStatsVq).without(Feature::kDeflateOnOom);
+  }
+  if (!options.poison_value) {
+    wanted = wanted.without(Feature::kPagePoison);
+  } else if (!offered.has(Feature::kPagePoison)) {
+    wanted = wanted.without(Feature::kPageReporting);
+  }
+  return wanted;
+}
+
+// 2.4.2: it is over when the status reads 0.
+Result<void> BalloonDriver::Impl::reset() {
+  device.write_status(0);
+  for (int reads = 0; reads < kStatusReads; ++reads) {
+    if (device.read_status() == 0) return {};
+  }
+  return fail(Errc::kNotSupported, "the device does not come to the end of a reset");
+}
+
+// 2.1.1: nothing that is out will be answered then.
+bool BalloonDriver::Impl::needs_reset() { return (device.read_status() & kStatusNeedsReset) != 0; }
+
+// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
+// descriptors it needs.
+Result<void> BalloonDriver::Impl::negotiate() {
+  if (auto done = reset(); !done) return done;
+  device.write_status(kStatusAcknowledge);
+  device.write_status(kStatusAcknowledge | kStatusDriver);
+  const Features offered = device.read_features();
+  if (!offered.has(Feature::kVersion1)) {
+    return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
+  }
+  Features wanted = acceptable(offered);
+  // The header and the data of a bitmap are a descriptor each.
+  const bool fits_ring = options.dialect != Dialect::kPageBitmap || options.queue_size >= 2;
+  const bool knows_dialect =
+      options.dialect != Dialect::kStandard && fits_ring && offered.has_bit(options.dialect_bit);
+  if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
+  if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
+    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes)) {
+      message = *buffer;
+    } else {
+      wanted = wanted.without_bit(options.dialect_bit);
+    }
+  }
+  features = Features(offered.bits() & wanted.bits());
+  if (options.dialect != Dialect::kStandard) {
+    dialect = negotiated_dialect(options.dialect, options.dialect_bit, features);
+  }
+  device.write_features(features);
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
+  if ((device.read_status() & kStatusFeaturesOk) == 0) {
+    return fail(Errc::kFeaturesNotOffered,
+                fmt::format("the device refuses features {:#x}", features.bits()));
+  }
+  return {};
+}
+
+Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
+  const unsigned order = order_for(bytes);
+  const auto block = order > kMaxOrder ? std::nullopt : pages.allocate_for_driver(order);
+  if (!block) {
+    return fail(Errc::kNotSupported,
+                fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
+  }
+  allocator.push(buffers, *block);
+  const std::uint64_t address = block->first << kPageShift;
+  std::byte* host = memory->host(address, block->pages().bytes());
+  if (host == nullptr) {
+    return fail(Errc::kNotSupported, "a page of the allocator lies outside guest memory");
+  }
+  return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
+}
+
+Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
+  const bool packed = features.has(Feature::kRingPacked);
+  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0, packed).bytes);
+  if (!ring) return tl::unexpected(ring.error());
+  QueueConfig config = lay_out_ring(options.queue_size, ring->address, packed).config;
+  config.in_order = features.has(Feature::kInOrder);
+  config.event_index = features.has(Feature::kEventIdx);
+  config.indirect = features.has(Feature::kIndirectDesc);
+  auto queue = DriverQueue::create(memory, config);
+  if (!queue) return tl::unexpected(queue.error());
+  queues[index] = std::move(*queue);
+  return device.set_queue(index, config);
+}
+
+// What serves a queue that a feature brings.
+Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
+  DriverQueue& queue = *queues[index];
+  switch (map[index]->role) {
+    case QueueRole::kStats: {
+      const auto buffer = take_buffer(StatsSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      stats_queue = index;
+      stats.emplace(queue, *buffer, *options.kernel, options.habits);
+      return {};
+    }
+    case QueueRole::kFreePageHint: {
+      if (queue.size() < 2) {
+        return fail(Errc::kNotSupported, "free page hints need a queue of two entries");
+      }
+      const auto buffer = take_buffer(HintSender::kBufferBytes);
+      if (!buffer) return tl::unexpected(buffer.error());
+      hint_queue = index;
+      hints.emplace(queue, *buffer, allocator, pages);
+      return {};
+    }
+    case QueueRole::kReporting:
+      report_queue = index;
+      reports.emplace(queue, allocator, options.reporting);
+      return {};
+    default:
+      return {};
+  }
+}
+
+Result<void> BalloonDriver::Impl::set_up_queues() {
+  map = number_queues(dialect_row(dialect), standard_features(), options.numbering);
+  for (std::uint16_t i = 0; i < map.size(); ++i) {
+    if (map[i] == nullptr) continue;
+    if (auto set = set_up_queue(i); !set) return set;
+    if (auto ready = set_up_sender(i); !ready) return ready;
+  }
+  if (!message.bytes.empty()) return {};
+  const auto buffer = take_buffer(windows() ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes);
+  if (!buffer) return tl::unexpected(buffer.error());
+  message = *buffer;
+  return {};
+}
+
+// All of 3.1.1. The first statistics lie in their queue before DRIVER_OK (5.5.5).
+Result<void> BalloonDriver::Impl::start() {
+  if (auto ready = negotiate().and_then([&] { return set_up_queues(); }); !ready) {
+    give_up();
+    return ready;
+  }
+  make_reporter();
+  const bool kick_statistics = stats && stats->post();
+  if (kick_statistics && options.early_stats) kick(stats_queue);
+  if (standard_features().has(Feature::kPagePoison)) {
+    device.write_config(kPoisonValueOffset, *options.poison_value);
+  }
+  device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  if (kick_statistics && !options.early_stats) kick(stats_queue);
+  register_with_kernel();
+  return {};
+}
+
+// Queues must not be live any more when their pages are used again (3.3.1), and nothing is done
+// after FAILED. Without an end of the reset the pages are lost.
+void BalloonDriver::Impl::give_up() {
+  const bool any_queue = queues[kInflateQueue] != nullptr;
+  const bool none_live = !any_queue || reset();
+  device.write_status(device.read_status() | kStatusFailed);
+  forget_queues();
+  if (none_live) pages.free_all(buffers);
+}
+
+void BalloonDriver::Impl::register_with_kernel() {
+  if (hints && options.kernel != nullptr) options.kernel->register_shrinker(*hints);
+  if (standard_features().has(Feature::kDeflateOnOom)) options.kernel->register_oom_notifier(*this);
+}
+
+void BalloonDriver::Impl::unregister_from_kernel() {
+  if (options.kernel == nullptr) return;
+  if (hints) options.kernel->unregister_shrinker(*hints);
+  options.kernel->unregister_oom_notifier(*this);
+}
+
+BalloonDriver::Impl::~Impl() { unregister_from_kernel(); }
+
+void BalloonDriver::Impl::forget_queues() {
+  stats.reset();
+  hints.reset();
+  reports.reset();
+  reporter.reset();
+  queues = {};
+  message = {};
+}
+
+void BalloonDriver::Impl::stop(Course how) {
+  if (course == Course::kRunning) course = how;
+}
+
+// Does what is left to do before the device can be let go.
+DriverWait BalloonDriver::Impl::wind_up(nanoseconds now) {
+  while (!needs_reset()) {
+    if (!go_on(now)) return wait_for_answer();
+    if (course == Course::kHalting || balloon.empty()) break;
+    begin_deflating(balloon.pages);
+  }
+  let_go();
+  return {DriverWait::Kind::kStopped, {}};
+}
+
+// After the reset the device knows neither queues nor balloon. A guest that halts needs no pages,
+// and without an end of the reset none may be used.
+void BalloonDriver::Impl::let_go() {
+  const bool wants_pages = course == Course::kEmptying;
+  course = Course::kStopped;
+  unregister_from_kernel();
+  const bool none_live = reset().has_value();
+  frozen = frozen && none_live;
+  if (!none_live || !wants_pages) return;
+  forget_queues();
+  const bool moving = state == State::kMovingIn || state == State::kMovingOut;
+  adjust_managed_pages(static_cast<std::int64_t>(balloon.pages + (moving ? 0 : leaving.pages)));
+  pages.free_all(balloon);
+  pages.free_all(leaving);
+  pages.free_all(buffers);
+  state = State::kIdle;
+  unanswered = 0;
+  short_of_memory = false;
+  moving_out_of.reset();
+  reached.reset();
+}
+
+void BalloonDriver::Impl::make_reporter() {
+  const std::uint64_t end = memory->regions().back().pages().end();
+  switch (dialect) {
+    case Dialect::kStandard:
+      reporter = std::make_unique<PfnReporter>(message, windows());
+      break;
+    case Dialect::kPageBitmap:
+      reporter = std::make_unique<BitmapReporter>(message, end, options.pfn_threshold_pages);
+      break;
+    case Dialect::kScatterGather:
+      reporter = std::make_unique<ChunkReporter>(end, options.chunk_order);
+      break;
+  }
+}
+
+}  // namespace vballoon::sim
