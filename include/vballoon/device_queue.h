@@ -131,7 +131,8 @@ class VBALLOON_EXPORT DeviceQueue {
   [[nodiscard]] bool publish();
 
   // Asks the driver for a kick when the next chain is available. True when chains came in the
-  // meantime: look again before sleeping, no kick may come for them.
+  // meantime: look again before sleeping, no kick may come for them. While those that are held
+  // fill the pool it is false: look again when some of them were returned.
   [[nodiscard]] bool enable_kicks();
   // Tells the driver that no kick is needed; it may still send some.
   void disable_kicks();

@@ -250,10 +250,12 @@ void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
     // Whole entries count, whatever stands behind them.
     if (size % kStatEntryBytes != 0) count(Errc::kPayloadNotMultiple);
     if (queue.held) {
+      // Not the one that is held: behind it the room of others would not come back.
       count(Errc::kStatsBufferExtra);
-      queue.held->complete();
+      (*chain)->complete();
+    } else {
+      queue.held = std::move(*chain);
     }
-    queue.held = std::move(*chain);
     if (!read) continue;
     const std::lock_guard guard(state_lock);
     stats.answered(parse_stats(message), options.clock());

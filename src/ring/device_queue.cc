@@ -145,7 +145,7 @@ Result<std::optional<DescriptorChain>> DeviceQueue::pop() {
 
 bool DeviceQueue::publish() { return impl_ != nullptr && impl_->publish(); }
 
-bool DeviceQueue::enable_kicks() { return ready() && impl_->enable_kicks(); }
+bool DeviceQueue::enable_kicks() { return ready() && impl_->enable_kicks() && impl_->has_room(); }
 
 void DeviceQueue::disable_kicks() {
   if (ready()) impl_->disable_kicks();

@@ -55,6 +55,8 @@ struct DeviceQueue::Impl {
   [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] bool holds_chains() const { return slots_used_ != 0; }
 
+  // The pool has room for another chain, however long.
+  [[nodiscard]] bool has_room() const;
   [[nodiscard]] Result<std::optional<DescriptorChain>> pop();
 
   // Both take back a chain that pop() gave out; this object may be gone afterwards.
@@ -93,7 +95,6 @@ struct DeviceQueue::Impl {
   bool kicks_enabled_ = true;  // until we know better
 
  private:
-  [[nodiscard]] bool has_room() const;
   void answer(const DescriptorChain::Slot& slot);
   void refuse(DescriptorChain::Slot& slot);
   void settle();

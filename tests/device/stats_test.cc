@@ -149,7 +149,7 @@ TEST_F(DeviceStatsTest, IntervalOfZeroSwitchesOff) {
   EXPECT_THAT(rig_.completed(kStatsQueue), IsEmpty());
 }
 
-TEST_F(DeviceStatsTest, SecondBufferGivesTheFirstOneBack) {
+TEST_F(DeviceStatsTest, SecondBufferIsReadAndComesBack) {
   post(free_memory(1));
 
   post(free_memory(2));
@@ -157,6 +157,36 @@ TEST_F(DeviceStatsTest, SecondBufferGivesTheFirstOneBack) {
   EXPECT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
   EXPECT_THAT(free_memory_seen(), Optional(2u));
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kStatsBufferExtra, 1u)));
+}
+
+TEST_F(DeviceStatsTest, ExtraBuffersComeBackHoweverManyTheyAre) {
+  constexpr std::size_t kMany = 200;  // more than the queue has entries
+
+  for (std::size_t i = 0; i < kMany; ++i) {
+    rig_.send(kStatsQueue, free_memory(i));
+    (void)rig_.device().process(kStatsQueue);
+  }
+
+  EXPECT_FALSE(rig_.device().process(kStatsQueue)) << "there is nothing left to do";
+  EXPECT_EQ(rig_.completed(kStatsQueue).size(), kMany - 1);
+}
+
+// In order they wait behind the one that is held, until they fill the pool of chains. A device that
+// then said that there was more would be called again and again, for ever.
+TEST(DeviceStatsInOrderTest, MalformedBuffersBehindTheHeldOneDoNotKeepTheDeviceBusy) {
+  constexpr std::uint16_t kSize = 4;
+  Rig rig({.device = {.features = Features{Feature::kStatsVq, Feature::kInOrder}},
+           .queue_size = kSize});
+  rig.start();
+  rig.send(kStatsQueue, free_memory(1));
+  rig.serve(kStatsQueue);
+
+  for (int i = 0; i < kSize; ++i) {
+    rig.raw(kStatsQueue).offer(1, {testing::kPayloads, 16, testing::kIndirect, 0});
+  }
+
+  EXPECT_FALSE(rig.device().process(kStatsQueue));
+  EXPECT_EQ(rig.errors(Errc::kIndirectNotNegotiated), kSize - 1u);
 }
 
 TEST_F(DeviceStatsTest, PartOfAnEntryIsCountedAndTheWholeOnesHold) {
