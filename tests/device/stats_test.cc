@@ -162,13 +162,15 @@ TEST_F(DeviceStatsTest, SecondBufferIsReadAndComesBack) {
 TEST_F(DeviceStatsTest, ExtraBuffersComeBackHoweverManyTheyAre) {
   constexpr std::size_t kMany = 200;  // more than the queue has entries
 
+  std::size_t returned = 0;
   for (std::size_t i = 0; i < kMany; ++i) {
     rig_.send(kStatsQueue, free_memory(i));
     (void)rig_.device().process(kStatsQueue);
+    returned += rig_.completed(kStatsQueue).size();
   }
 
   EXPECT_FALSE(rig_.device().process(kStatsQueue)) << "there is nothing left to do";
-  EXPECT_EQ(rig_.completed(kStatsQueue).size(), kMany - 1);
+  EXPECT_EQ(returned, kMany - 1);
 }
 
 // In order they wait behind the one that is held, until they fill the pool of chains. A device that
