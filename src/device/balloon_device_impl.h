@@ -98,7 +98,6 @@ struct BalloonDevice::Impl {
   [[nodiscard]] bool deal_with_batch(Queue& queue, Left& left);
   void answer(Queue& queue);
   void receive_hint_command(const DescriptorChain& chain);
-  void hold(Queue& queue, DescriptorChain chain);
   bool ask_for_stats(Queue& queue);
   [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }
 

@@ -23,7 +23,7 @@ std::uint64_t dense_index(const MemoryRegion& region, Pfn pfn) {
 DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges)
     : memory_(memory), ledger_(ledger) {
   const std::size_t pieces = ranges + memory.regions().size();
-  page_runs_ = std::make_unique_for_overwrite<HostRun[]>(pieces);
+  page_runs_.reset(static_cast<HostRun*>(::operator new(pieces * sizeof(HostRun))));
   const bool huge = std::ranges::any_of(memory.regions(), [](const MemoryRegion& region) {
     return region.host_page_bytes > kPageSize;
   });

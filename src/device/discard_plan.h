@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -84,7 +85,11 @@ class DiscardPlan {
 
   const GuestMemory& memory_;
   Ledger& ledger_;
-  std::unique_ptr<HostRun[]> page_runs_;
+  // A vector would touch all of the room that a batch may need, which is some megabytes.
+  struct Free {
+    void operator()(HostRun* runs) const { ::operator delete(runs); }
+  };
+  std::unique_ptr<HostRun[], Free> page_runs_;
   std::size_t page_run_count_ = 0;
   std::vector<HostRun> huge_runs_;
   // Pieces of the batch in regions of huge pages, looked at when the whole batch is booked.

@@ -251,31 +251,21 @@ void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
     if (size == 0) count(Errc::kPayloadMissing);
     // Whole entries count, whatever stands behind them.
     if (size % kStatEntryBytes != 0) count(Errc::kPayloadNotMultiple);
-    if (read) {
-      const std::lock_guard guard(state_lock);
-      stats.answered(parse_stats(message), options.clock());
+    if (queue.held) {
+      // Not the one that is held: behind it the room of others would not come back.
+      count(Errc::kStatsBufferExtra);
+      (*chain)->complete();
+    } else {
+      queue.held = std::move(*chain);
     }
-    hold(queue, std::move(**chain));
+    const std::lock_guard guard(state_lock);
+    if (read) {
+      stats.answered(parse_stats(message), options.clock());
+    } else {
+      stats.unreadable();
+    }
   }
   static_cast<void>(ask_for_stats(queue));
-}
-
-// Keeps a buffer in the place of an older one, which is more than a driver may make available.
-void BalloonDevice::Impl::hold(Queue& queue, DescriptorChain chain) {
-  if (queue.held) {
-    count(Errc::kStatsBufferExtra);
-    queue.held->complete();
-    queue.held.reset();
-    // A queue gives room back from the end: taken once more, this one lies where the other lay, and
-    // however many come, no more than one is held.
-    if (chain.release()) {
-      auto again = queue.ring.pop();
-      if (!again) count(again.error().code);
-      if (!again || !*again) return;
-      chain = std::move(**again);
-    }
-  }
-  queue.held = std::move(chain);
 }
 
 // Uses the buffer that is held, if it is time to: that is the request. True when it did.

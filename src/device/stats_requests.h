@@ -41,6 +41,8 @@ class StatsRequests {
   void asked(nanoseconds now);
   // A message came.
   void answered(BalloonStats stats, nanoseconds now);
+  // A message came that could not be read: the guest may be asked again.
+  void unreadable() { asked_ = false; }
   // Keeps the interval.
   void reset(nanoseconds now);
 

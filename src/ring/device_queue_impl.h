@@ -56,6 +56,8 @@ struct DeviceQueue::Impl {
   [[nodiscard]] bool holds_chains() const { return slots_used_ != 0; }
   [[nodiscard]] bool has_room() const;
 
+  // The pool has room for another chain, however long.
+  [[nodiscard]] bool has_room() const;
   [[nodiscard]] Result<std::optional<DescriptorChain>> pop();
 
   // Both take back a chain that pop() gave out; this object may be gone afterwards.

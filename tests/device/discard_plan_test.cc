@@ -11,6 +11,7 @@
 #include "base/page_ranges.h"
 #include "device/device_fixture.h"
 #include "device/two_mib_pages.h"
+#include "memory/residency.h"
 
 namespace vballoon {
 namespace {
@@ -345,6 +346,20 @@ TEST_F(HugePagePlanTest, RefusedHugePageIsForgoneWhereNothingMayBeOwed) {
   EXPECT_EQ(settled.freed_pages, kN);
   EXPECT_EQ(settled.forgone_pages, kN);
   EXPECT_EQ(ledger_.owed_pages(), 0u);
+}
+
+// Found by a fuzz target that spent its time on clearing memory of devices that it made.
+TEST(DiscardPlanRoomTest, RoomForABatchIsNotTouchedBeforeItIsUsed) {
+  const auto memory = testing::memory_with_hole();
+  Ledger ledger(memory->page_count());
+  constexpr std::size_t kRanges = std::size_t{4} << 20;  // too many for memory that was used before
+
+  const DiscardPlan plan(*memory, ledger, kRanges);
+
+  void* room = const_cast<HostRun*>(plan.page_runs().data());
+  std::size_t bytes = kRanges * sizeof(HostRun);
+  std::align(kPageSize, bytes - kPageSize, room, bytes);
+  EXPECT_LT(testing::resident_bytes(static_cast<std::byte*>(room), bytes - kPageSize), bytes / 10);
 }
 
 }  // namespace

@@ -294,6 +294,23 @@ TEST_P(DeviceQueueTest, EnablingKicksReportsChainsThatCameMeanwhile) {
   EXPECT_TRUE(queue_.enable_kicks());
 }
 
+// Looking again would bring nothing, however often.
+TEST_P(DeviceQueueTest, EnablingKicksReportsNothingThatThereIsNoRoomFor) {
+  start_with_indirect();
+  offer_longest(0);
+  offer_longest(1);
+  offer_longest(2);
+  std::vector<DescriptorChain> chains;
+  chains.push_back(pop_chain());
+  chains.push_back(pop_chain());
+  const bool without_room = queue_.enable_kicks();
+
+  chains.clear();
+
+  EXPECT_FALSE(without_room);
+  EXPECT_TRUE(queue_.enable_kicks());
+}
+
 TEST_P(DeviceQueueTest, EnablingKicksReportsNothingOnceAllIsTaken) {
   const auto chains = offer_and_pop(2);
 
