@@ -33,8 +33,12 @@ DriverQueue::SplitImpl::SplitImpl(std::shared_ptr<const GuestMemory> guest_memor
   clear_rings();
 }
 
-// Descriptors and entries need no clearing: the device reads only what was made available.
 void DriverQueue::SplitImpl::clear_rings() const {
+  for (std::uint16_t i = 0; i < layout_.size(); ++i) {
+    layout_.store_descriptor(i, {});
+    layout_.avail_head(i).store(0);
+    layout_.store_used(i, {});
+  }
   layout_.avail_flags().store(0);
   layout_.avail_index().store(0);
   layout_.used_event().store(0);

@@ -206,8 +206,9 @@ Result<void> Machine::Impl::connect_driver() {
 bool Machine::Impl::let_device_answer() {
   if (notify == NotifyMode::kEventfd) {
     call.wait();
-    // Before the driver looks: what comes later asserts the line again.
-    if (registers) registers->take_interrupt();
+    // Before the driver looks. Only a line that was down is asserted again.
+    while (registers != nullptr && registers->take_interrupt() != 0) {
+    }
     return true;
   }
   const std::uint32_t queues = std::exchange(kicked, 0);

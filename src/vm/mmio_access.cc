@@ -28,6 +28,7 @@ Result<std::unique_ptr<MmioAccess>> MmioAccess::probe(MmioWindow window) {
     return fail(Errc::kNotSupported, fmt::format("virtio-mmio version {}, not 2", version));
   }
   const std::uint32_t id = access->get(MmioRegister::kDeviceId);
+  if (id == 0) return nullptr;
   if (id != kBalloonDeviceId) {
     return fail(Errc::kNotSupported, fmt::format("virtio device {}, no balloon", id));
   }
@@ -56,8 +57,14 @@ std::uint8_t MmioAccess::read_status() {
 
 void MmioAccess::write_status(std::uint8_t status) { set(MmioRegister::kStatus, status); }
 
+// Between two equal generations nothing has changed (2.5.1).
 std::uint32_t MmioAccess::read_config(std::uint64_t offset) {
-  return static_cast<std::uint32_t>(window_.read(kMmioConfig + offset, 4));
+  std::uint32_t generation = get(MmioRegister::kConfigGeneration);
+  for (;;) {
+    const auto value = static_cast<std::uint32_t>(window_.read(kMmioConfig + offset, 4));
+    const std::uint32_t before = std::exchange(generation, get(MmioRegister::kConfigGeneration));
+    if (generation == before) return value;
+  }
 }
 
 void MmioAccess::write_config(std::uint64_t offset, std::uint32_t value) {
@@ -87,7 +94,8 @@ Result<void> MmioAccess::set_queue(std::uint16_t index, const QueueConfig& confi
 void MmioAccess::notify(std::uint16_t queue) { set(MmioRegister::kQueueNotify, queue); }
 
 std::uint32_t MmioAccess::take_interrupt() {
-  const std::uint32_t status = get(MmioRegister::kInterruptStatus);
+  const std::uint32_t status =
+      get(MmioRegister::kInterruptStatus) & (kMmioUsedBuffer | kMmioConfigChange);
   if (status != 0) set(MmioRegister::kInterruptAck, status);
   return status;
 }

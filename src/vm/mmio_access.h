@@ -24,7 +24,8 @@ struct MmioWindow {
 class VBALLOON_EXPORT MmioAccess final : public DeviceAccess {
  public:
   // Finds out what is there (4.2.3.1.1). Fails with kNotSupported when it is no device of virtio
-  // 1, or no balloon.
+  // 1, or no balloon; nullptr where a place is kept for a device and there is none, which is no
+  // error.
   [[nodiscard]] static Result<std::unique_ptr<MmioAccess>> probe(MmioWindow window);
 
   Features read_features() override;
@@ -36,7 +37,8 @@ class VBALLOON_EXPORT MmioAccess final : public DeviceAccess {
   Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override;
   void notify(std::uint16_t queue) override;
 
-  // After an interrupt: what it was for (kMmioUsedBuffer, kMmioConfigChange), acknowledged.
+  // After an interrupt: what it was for (kMmioUsedBuffer, kMmioConfigChange), acknowledged. Other
+  // bits have no meaning and are left alone.
   std::uint32_t take_interrupt();
 
  private:

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The packed virtqueue, statement by statement (virtio 1.3, section 2.8).
 //
-// A test bears the numbers of the statements that it shows. PKD-G-17 and PKD-G-18 are about the
-// order of memory accesses, which no single thread sees: kick_suppression_model_test.cc and
-// round_trip_test.cc in tests/ring are theirs. PKD-G-04 is about the notification, which a
-// transport sends.
+// A test bears the numbers of the statements that it shows. Those about the order of memory
+// accesses, PKD-G-17 and PKD-G-18, are in memory_order_test.cc: no single thread sees it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -300,7 +298,7 @@ TEST_F(PackedDriverConformance, PKD_G_02_PKD_G_10_FullRingIsNotChangedBeforeADes
   EXPECT_EQ(whole_ring(), before);
 }
 
-TEST_F(PackedDriverConformance, PKD_G_03_AvailableDescriptorIsNotChanged) {
+TEST_F(PackedDriverConformance, PKD_G_03_CLN_G_01_AvailableDescriptorIsNotChanged) {
   ASSERT_TRUE(add(1));
   (void)driver_->publish();
   const RawPackedDescriptor before = ring_.read(0);
@@ -309,6 +307,16 @@ TEST_F(PackedDriverConformance, PKD_G_03_AvailableDescriptorIsNotChanged) {
   (void)driver_->publish();
 
   EXPECT_EQ(ring_.read(0), before);
+}
+
+TEST_F(PackedDriverConformance, PKD_I_01_MMI_I_01_RingsOfANewQueueAreZeros) {
+  ASSERT_TRUE(memory_->write(0, std::vector<std::byte>(1 << 20, std::byte{0xFF})));
+
+  driver_ = DriverQueue::create(memory_, config_).value();
+
+  EXPECT_THAT(whole_ring(), Each(std::byte{0}));
+  EXPECT_EQ(ring_.driver_event(), RawEvent{});
+  EXPECT_EQ(ring_.device_event(), RawEvent{});
 }
 
 TEST_F(PackedDriverConformance, PKD_G_06_PKD_G_07_PKD_G_14_ListLongerThanTheQueueIsRefused) {

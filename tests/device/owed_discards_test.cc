@@ -194,7 +194,7 @@ TEST_F(OwedDiscardsOfHugePagesTest, RefusedHugePageOwesWhatItOwedBefore) {
   EXPECT_EQ(ledger_.owed_pages(), 1u);
 }
 
-TEST_F(OwedDiscardsOfHugePagesTest, HugePageThatIsNotWholeStaysOwed) {
+TEST_F(OwedDiscardsOfHugePagesTest, BAL_D_05_HugePageThatIsNotWholeStaysOwed) {
   owe({1, kPagesPerHugePage - 1});
 
   EXPECT_THAT(take(), IsEmpty());

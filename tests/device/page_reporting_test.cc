@@ -44,7 +44,7 @@ class PageReportingTest : public ::testing::Test {
   Rig rig_;
 };
 
-TEST_F(PageReportingTest, BAL_D_17_ReportedPagesAreDiscardedAndAnswered) {
+TEST_F(PageReportingTest, BAL_D_17_SPL_D_17_ReportedPagesAreDiscardedAndAnsweredWithLengthZero) {
   rig_.start();
 
   report(rig_, {{5, 3}, {0x900, 2}});

@@ -174,7 +174,7 @@ TEST_F(WriteBehindTest, WorkerIsToldOnceUntilItHasNothingToDo) {
   EXPECT_EQ(told_, 2);
 }
 
-TEST_F(WriteBehindTest, DeflatedPageCostsNothing) {
+TEST_F(WriteBehindTest, BAL_D_05_DeflatedPageCostsNothing) {
   Rig rig({.device = options()});
   rig.start().inflate({5, 6});
   rig.deflate({5, 6});
@@ -195,7 +195,7 @@ TEST_F(WriteBehindTest, MoreThanMayBeOwedIsDiscardedBeforeTheAnswer) {
   EXPECT_EQ(rig.device().metrics().owed_bytes, 0u);
 }
 
-TEST_F(WriteBehindTest, DriverWithoutMustTellHostIsNotWrittenBehind) {
+TEST_F(WriteBehindTest, BAL_D_05_DriverWithoutMustTellHostIsNotWrittenBehind) {
   Rig rig({.device = options(), .accepted = everything_but(Feature::kMustTellHost)});
 
   rig.start().inflate({5});

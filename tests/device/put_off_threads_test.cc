@@ -84,7 +84,7 @@ TEST_F(OwedDiscardInFlightThreadsTest, OtherPagesAreInflatedAndDeflatedMeanwhile
   EXPECT_EQ(rig_.device().metrics().cancelled_bytes, kPageSize);
 }
 
-TEST_F(OwedDiscardInFlightThreadsTest, DeflateOfAPageInTheKernelWaits) {
+TEST_F(OwedDiscardInFlightThreadsTest, BAL_D_05_DeflateOfAPageInTheKernelWaits) {
   rig_.send(kDeflateQueue, pfn_message({6}));
 
   EXPECT_TRUE(waits([this] { rig_.serve(kDeflateQueue); }));

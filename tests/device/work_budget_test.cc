@@ -42,7 +42,7 @@ TEST_F(WorkBudgetTest, TurnEndsAfterItsPagesInTheMiddleOfAMessage) {
   EXPECT_THAT(rig.completed(kInflateQueue), IsEmpty());
 }
 
-TEST_F(WorkBudgetTest, MessageIsAnsweredAfterItsLastPage) {
+TEST_F(WorkBudgetTest, BAL_D_04_MessageIsAnsweredAfterItsLastPage) {
   Rig rig({.device = options({.pages = 100}, Dialect::kScatterGather)});
   rig.start().send(kInflateQueue, message_of(Dialect::kScatterGather, {{0, 300}}));
 

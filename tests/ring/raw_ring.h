@@ -26,6 +26,7 @@ struct RawDescriptor {
   std::uint32_t length = 0;
   std::uint16_t flags = 0;
   std::uint16_t next = 0;
+  friend bool operator==(const RawDescriptor&, const RawDescriptor&) = default;
 };
 
 struct RawUsed {

@@ -44,13 +44,13 @@ class MmioTest : public ::testing::Test {
   }
 
   // What a driver does up to FEATURES_OK.
-  void negotiate() {
+  void negotiate(Features features = {Feature::kMustTellHost, Feature::kRingReset}) {
+    const std::uint64_t bits = features.with(Feature::kVersion1).bits();
     write(MmioRegister::kStatus, kStatusAcknowledge | kStatusDriver);
     write(MmioRegister::kDriverFeaturesSel, 0);
-    write(MmioRegister::kDriverFeatures, 1U << static_cast<unsigned>(Feature::kMustTellHost));
+    write(MmioRegister::kDriverFeatures, static_cast<std::uint32_t>(bits));
     write(MmioRegister::kDriverFeaturesSel, 1);
-    const auto high = [](Feature f) { return 1U << (static_cast<unsigned>(f) - 32); };
-    write(MmioRegister::kDriverFeatures, high(Feature::kVersion1) | high(Feature::kRingReset));
+    write(MmioRegister::kDriverFeatures, static_cast<std::uint32_t>(bits >> 32));
     write(MmioRegister::kStatus, Rig::kNegotiated);
   }
   QueueConfig ring(std::uint16_t index) const {
@@ -217,6 +217,45 @@ TEST_F(MmioTest, MMI_D_06_GenerationChangesWithTheConfiguration) {
 
   EXPECT_NE(read(MmioRegister::kConfigGeneration), before);
   EXPECT_EQ(read_config(kNumPagesOffset), 7u);
+}
+
+class MmioHintsTest : public MmioTest {
+ protected:
+  MmioHintsTest()
+      : MmioTest({.features = Features{Feature::kMustTellHost, Feature::kFreePageHint},
+                  .on_free_page_hints = [](std::span<const PageRange>) {}}) {}
+
+  void start_with_hints() {
+    negotiate({Feature::kMustTellHost, Feature::kFreePageHint});
+    write(MmioRegister::kStatus, Rig::kRunning);
+  }
+  // The generation, which is another one than when this was asked before.
+  bool is_new_generation() {
+    const std::uint32_t before = std::exchange(generation_, read(MmioRegister::kConfigGeneration));
+    return generation_ != before;
+  }
+
+  std::uint32_t generation_ = 0;
+};
+
+TEST_F(MmioHintsTest, CFG_I_01_FieldsAreLittleEndianAndEachChangeHasANewGeneration) {
+  start_with_hints();
+  (void)is_new_generation();
+  EXPECT_FALSE(is_new_generation()) << "nothing has changed";
+
+  ASSERT_TRUE(mmio_->device().set_target_pages(0x123));
+  EXPECT_TRUE(is_new_generation());
+  ASSERT_TRUE(mmio_->device().set_target_pages(0x124));
+  EXPECT_TRUE(is_new_generation());
+  ASSERT_TRUE(mmio_->device().start_hints());
+  EXPECT_TRUE(is_new_generation());
+  mmio_->device().finish_hints();
+  EXPECT_TRUE(is_new_generation());
+
+  EXPECT_EQ(read_config(kNumPagesOffset, 1), 0x24u);
+  EXPECT_EQ(read_config(kNumPagesOffset + 1, 1), 0x01u);
+  EXPECT_EQ(read_config(kHintCommandOffset, 1), kHintDone);
+  EXPECT_EQ(read_config(kHintCommandOffset + 1, 1), 0u);
 }
 
 TEST_F(MmioTest, ConfigurationIsReadAndWrittenByBytes) {

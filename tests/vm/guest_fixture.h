@@ -49,13 +49,16 @@ class GuestFixture : public ::testing::Test {
                                    .clock = [this] { return now_; }},
                                   {.queue_notify = [this](std::uint16_t queue) { kick(queue); }})
                 .value();
-    access_ = MmioAccess::probe(
-                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-                   .write = [this](std::uint64_t o, unsigned s,
-                                   std::uint64_t v) { mmio_->write(o, s, v); }})
-                  .value();
+    access_ = MmioAccess::probe(window()).value();
     options.features = features;
     driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
+  }
+
+  // The registers as the driver sees them.
+  virtual sim::MmioWindow window() {
+    return {
+        .read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
+        .write = [this](std::uint64_t o, unsigned s, std::uint64_t v) { mmio_->write(o, s, v); }};
   }
 
   // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK.
