@@ -83,9 +83,7 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       plan(*memory, ledger, MessageReader::kMaxBatchRanges),
       owed_discards(*memory, ledger) {}
 
-BalloonDevice::Impl::~Impl() {
-  for (Queue& queue : queues) queue.stop();
-}
+BalloonDevice::Impl::~Impl() { std::ranges::for_each(queues, &Queue::stop); }
 
 QueueMap BalloonDevice::Impl::queue_map(const Registers& with) const {
   const bool settled = with.features_settled();
