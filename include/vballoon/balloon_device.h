@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "vballoon/balloon_registers.h"
 #include "vballoon/clock.h"
@@ -274,8 +275,34 @@ class VBALLOON_EXPORT BalloonDevice {
 
   [[nodiscard]] BalloonMetrics metrics() const;
 
+  // ---- for a snapshot or a migration --------------------------------------------------------
+
+  // The whole device as bytes (docs/formats.md): what was negotiated, status, configuration with
+  // target and poison, the places in the queues and the buffers that are held, which pages are in
+  // the balloon and which are owed, statistics and their interval, the round of hints. Not in it:
+  // options beside those that restore() compares, how often discards were inhibited, metrics.
+  //
+  // Call it with the guest's processors stopped and no process(), poll() or tick() under way on
+  // another thread: the interrupt that these would still send is not in the state. Writes nothing
+  // to guest memory and gives nothing back; waits for a discard in flight. This device can go on
+  // afterwards, when a migration is given up, say; it must not once the restored one has.
+  [[nodiscard]] std::vector<std::byte> save();
+
+  // Goes on where a device was saved. This one was created with the same features, dialect and
+  // numbering of queues, for guest memory of the same regions, and has been touched by no driver
+  // since (or was reset): fails with kInvalidArgument otherwise, if it was touched. Fails with
+  // kBadSavedState and the reason when the state is damaged, of another version or device, or
+  // impossible; the device is then as it was before.
+  //
+  // Asks for process() by `wake`, or call it for every queue. What is owed is then left to
+  // run_owed_discards(), or given back before this returns, as after resume_discards(): inhibit
+  // discards before where guest memory is not to be touched yet. Owed pages count as inflated in
+  // the metrics of this device.
+  [[nodiscard]] Result<void> restore(std::span<const std::byte> state);
+
  private:
   struct Impl;
+  void schedule_owed_discards();  // unless inhibited
   explicit BalloonDevice(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

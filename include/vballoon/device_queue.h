@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "vballoon/address_translator.h"
 #include "vballoon/export.h"
@@ -47,6 +48,15 @@ struct QueuePosition {
   bool used_wrap = true;
 
   friend constexpr bool operator==(const QueuePosition&, const QueuePosition&) = default;
+};
+
+// A chain that was taken and is not on the used ring yet, as the ring knows it.
+struct HeldChain {
+  std::uint16_t id = 0;                                 // its head, or the id of its buffer
+  std::uint16_t entries = 1;                            // of a packed ring that it lies in
+  std::optional<std::uint32_t> written = std::nullopt;  // it was answered, and waits (IN_ORDER)
+
+  friend constexpr bool operator==(const HeldChain&, const HeldChain&) = default;
 };
 
 class DeviceQueue;
@@ -109,9 +119,19 @@ class VBALLOON_EXPORT DeviceQueue {
   // Started, and not broken by the driver.
   [[nodiscard]] bool ready() const;
 
-  // From where another start() on the same rings would go on. Requires ready(), that no chain is
-  // held and that all returned ones are published.
+  // From where another start() on the same rings would go on: behind the chains that are held.
+  // Requires ready() and that all returned chains are published.
   [[nodiscard]] QueuePosition position() const;
+
+  // The chains that a queue at that position still owes the driver, in the order in which they were
+  // taken. Requires what position() does.
+  [[nodiscard]] std::vector<HeldChain> held() const;
+
+  // Takes over what another queue held where start() began; before the first pop(). The chains that
+  // were not answered come back, in the same order, to be returned: what they named cannot be read
+  // any more, and they cannot be released. Fails with kBadQueueConfig, with nothing taken, when
+  // these cannot be the chains between the two places of the position.
+  [[nodiscard]] Result<std::vector<DescriptorChain>> retake(std::span<const HeldChain> chains);
 
   // Takes the next available chain, or nullopt when there is none, or when the chains that are
   // held fill the pool: as many chains, or buffers in all, as the queue has entries. Room comes

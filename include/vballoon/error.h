@@ -60,9 +60,10 @@ enum class Errc : std::uint8_t {
   kMapFailed,        // the kernel refused to map guest memory
   kNotSupported,     // this kernel, this backing or this guest cannot do it
   kDiscardFailed,    // the kernel refused to take memory back
+  kBadSavedState,    // a saved state that is damaged, or that this device cannot go on with
 };
 
-inline constexpr std::size_t kErrcCount = static_cast<std::size_t>(Errc::kDiscardFailed) + 1;
+inline constexpr std::size_t kErrcCount = static_cast<std::size_t>(Errc::kBadSavedState) + 1;
 
 // A short lower-case text without a full stop: "descriptor loop".
 [[nodiscard]] VBALLOON_EXPORT std::string_view to_string(Errc code) noexcept;

@@ -79,6 +79,8 @@ std::string_view to_string(Errc code) noexcept {
       return "not supported here";
     case Errc::kDiscardFailed:
       return "kernel refused to take memory back";
+    case Errc::kBadSavedState:
+      return "saved state cannot be restored";
   }
   return "unknown reason";
 }

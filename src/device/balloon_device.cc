@@ -83,13 +83,15 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       plan(*memory, ledger, MessageReader::kMaxBatchRanges),
       owed_discards(*memory, ledger) {}
 
-QueueMap BalloonDevice::Impl::queue_map() const {
-  const bool settled = registers.features_settled();
-  const Features features = settled ? registers.negotiated() : registers.offered();
+BalloonDevice::Impl::~Impl() { std::ranges::for_each(queues, &Queue::stop); }
+
+QueueMap BalloonDevice::Impl::queue_map(const Registers& with) const {
+  const bool settled = with.features_settled();
+  const Features features = settled ? with.negotiated() : with.offered();
   const Dialect spoken = options.dialect == Dialect::kStandard
                              ? Dialect::kStandard
                              : negotiated_dialect(options.dialect, options.dialect_bit, features);
-  return number_queues(dialect_row(spoken), registers.standard(features), options.numbering);
+  return number_queues(dialect_row(spoken), with.standard(features), options.numbering);
 }
 
 Codec BalloonDevice::Impl::codec_of(const QueueRow& row) const {
@@ -122,6 +124,27 @@ void BalloonDevice::Impl::Queue::stop() {
   ring.reset();
   held.reset();
   if (pages) pages->drop();
+}
+
+Result<void> BalloonDevice::Impl::start_queue(std::uint16_t index, const QueueConfig& config,
+                                              const Registers& with,
+                                              const QueuePosition& position) {
+  const QueueRow* const row = index < kMaxBalloonQueues ? queue_map(with)[index] : nullptr;
+  if (row == nullptr || config.size > kBalloonMaxQueueSize) return fail(Errc::kBadQueueConfig);
+  Queue& queue = queues[index];
+  queue.row = row;
+  queue.config = config;
+  queue.config.event_index = with.has(Feature::kEventIdx);
+  queue.config.indirect = with.has(Feature::kIndirectDesc);
+  queue.config.packed = with.has(Feature::kRingPacked);
+  queue.config.in_order = with.has(Feature::kInOrder);
+  if (row->codec && !queue.pages) {
+    queue.pages = std::make_unique<PageMessages>(*memory);
+    queue.pages->read.reserve(kBalloonMaxQueueSize);
+  }
+  return queue.ring.start(
+      memory, queue.config, position,
+      with.has(Feature::kAccessPlatform) ? options.translate_address : AddressTranslator());
 }
 
 // In set-up, and with RING_RESET also afterwards when the queue was reset.
@@ -240,32 +263,13 @@ bool BalloonDevice::has_queue(std::uint16_t index) const {
 
 Result<void> BalloonDevice::set_queue(std::uint16_t index, const QueueConfig& config) {
   const std::lock_guard queues_guard(impl_->queues_lock);
-  QueueConfig negotiated = config;
-  const QueueRow* row = nullptr;
-  AddressTranslator translate;
+  std::optional<Registers> registers;  // what was negotiated stays while queues are locked
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (index < kMaxBalloonQueues) row = impl_->queue_map()[index];
-    if (!impl_->may_set_up(index) || row == nullptr || config.size > kBalloonMaxQueueSize) {
-      impl_->count_locked(Errc::kBadQueueConfig, 1);
-      return fail(Errc::kBadQueueConfig);
-    }
-    negotiated.event_index = impl_->registers.has(Feature::kEventIdx);
-    negotiated.indirect = impl_->registers.has(Feature::kIndirectDesc);
-    negotiated.packed = impl_->registers.has(Feature::kRingPacked);
-    negotiated.in_order = impl_->registers.has(Feature::kInOrder);
-    if (impl_->registers.has(Feature::kAccessPlatform)) {
-      translate = impl_->options.translate_address;
-    }
+    if (impl_->may_set_up(index)) registers.emplace(impl_->registers);
   }
-  Impl::Queue& queue = impl_->queues[index];
-  queue.row = row;
-  queue.size = config.size;
-  if (row->codec && !queue.pages) {
-    queue.pages = std::make_unique<PageMessages>(*impl_->memory);
-    queue.pages->read.reserve(kBalloonMaxQueueSize);
-  }
-  auto started = queue.ring.start(impl_->memory, negotiated, {}, std::move(translate));
+  auto started =
+      registers ? impl_->start_queue(index, config, *registers) : fail(Errc::kBadQueueConfig);
   if (!started) impl_->count(started.error().code);
   return started;
 }
@@ -427,18 +431,22 @@ void BalloonDevice::inhibit_discards() {
 }
 
 void BalloonDevice::resume_discards() {
-  bool owed = false;
   {
     const std::lock_guard guard(impl_->state_lock);
     assert(impl_->inhibited != 0);
     if (--impl_->inhibited != 0) return;
-    impl_->owed_discards.added();
-    owed = impl_->ledger.owed_pages() != 0;
-    if (owed && impl_->options.discards_owed) {
-      owed = std::exchange(impl_->owed_discards_idle, false);
-    }
   }
-  if (!owed) return;
+  schedule_owed_discards();
+}
+
+void BalloonDevice::schedule_owed_discards() {
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (impl_->inhibited != 0) return;
+    impl_->owed_discards.added();
+    if (impl_->ledger.owed_pages() == 0) return;
+    if (impl_->options.discards_owed && !std::exchange(impl_->owed_discards_idle, false)) return;
+  }
   if (impl_->options.discards_owed) {
     impl_->options.discards_owed();
   } else {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a balloon device is made of, and the locks around it.
 //
-// The calls of the public interface are in balloon_device.cc, serving a queue is in serve.cc, and
-// what becomes of pages in pages.cc.
+// The calls of the public interface are in balloon_device.cc, serving a queue is in serve.cc, what
+// becomes of pages in pages.cc, and saving in save_restore.cc.
 #ifndef VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
 #define VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
 
@@ -16,9 +16,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/page_ranges.h"
+#include "device/device_state.h"
 #include "device/discard_plan.h"
 #include "device/hint_round.h"
 #include "device/ledger.h"
@@ -37,12 +39,16 @@ namespace vballoon {
 // `queues_lock` is taken first. The kernel is called with that one only, or, for discards that were
 // put off, with `owed_lock` only.
 struct BalloonDevice::Impl {
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
   Impl(std::shared_ptr<const GuestMemory> memory_in, std::unique_ptr<Discarder> discarder_in,
        BalloonOptions options_in);
+  // Writes nothing to the rings: another device may serve them by now.
+  ~Impl();
 
   struct Queue {
     const QueueRow* row = nullptr;  // what it is for; set while it is set up
-    std::uint16_t size = 0;
+    QueueConfig config;             // as the ring was started
     DeviceQueue ring;
     std::unique_ptr<PageMessages> pages;    // of a queue that names pages
     std::optional<DescriptorChain> held{};  // the buffer of the statistics queue
@@ -67,7 +73,8 @@ struct BalloonDevice::Impl {
 
   // ---- registers (state_lock) ------------------------------------------------------------------
 
-  [[nodiscard]] QueueMap queue_map() const;
+  [[nodiscard]] QueueMap queue_map() const { return queue_map(registers); }
+  [[nodiscard]] QueueMap queue_map(const Registers& with) const;
   // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
   [[nodiscard]] bool may_owe() const { return registers.has(Feature::kMustTellHost); }
   // The codec of a queue, with what the driver's features say about its habits.
@@ -83,6 +90,20 @@ struct BalloonDevice::Impl {
   void forgo_what_is_owed(std::unique_lock<std::mutex>& lock);
   // Target, actual and the interval of statistics stay.
   void reset();
+
+  // Takes rings into use. With queues_lock, and with registers that say what was negotiated.
+  [[nodiscard]] Result<void> start_queue(std::uint16_t index, const QueueConfig& config,
+                                         const Registers& with, const QueuePosition& position = {});
+
+  // ---- saving (queues_lock and state_lock; save_restore.cc) ------------------------------------
+
+  [[nodiscard]] DeviceMake make() const;
+  [[nodiscard]] DeviceState state();
+  // What is impossible in a state, or that it is none for these registers; empty if it can be.
+  [[nodiscard]] std::string objection(const DeviceState& state, const Registers& restored) const;
+  [[nodiscard]] std::string take_over(std::uint16_t index, const DeviceState::Queue& queue,
+                                      const Registers& restored);
+  [[nodiscard]] Result<void> restore(DeviceState state);
 
   // ---- serving a queue (queues_lock; serve.cc) -------------------------------------------------
 

@@ -2,6 +2,8 @@
 #include "device/ledger.h"
 
 #include <bit>
+#include <cstddef>
+#include <utility>
 
 namespace vballoon {
 namespace {
@@ -98,6 +100,21 @@ std::uint64_t Ledger::settle(PageRange pages) {
   const std::uint64_t removed = owed_.remove(pages);
   owed_pages_ -= removed;
   return removed;
+}
+
+bool Ledger::restore(PageSet ballooned, PageSet owed) {
+  const auto reaches_beyond = [size = ballooned_.size()](const PageSet& pages) {
+    return pages.size() != size || (size % 64 != 0 && pages.words().back() >> size % 64 != 0);
+  };
+  if (reaches_beyond(ballooned) || reaches_beyond(owed)) return false;
+  for (std::size_t word = 0; word < owed.words().size(); ++word) {
+    if ((owed.words()[word] & ~ballooned.words()[word]) != 0) return false;
+  }
+  ballooned_ = std::move(ballooned);
+  owed_ = std::move(owed);
+  ballooned_pages_ = ballooned_.count();
+  owed_pages_ = owed_.count();
+  return true;
 }
 
 void Ledger::clear() {

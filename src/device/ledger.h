@@ -120,6 +120,13 @@ class Ledger {
 
   void clear();
 
+  // For saving a device.
+  [[nodiscard]] const PageSet& ballooned() const { return ballooned_; }
+  [[nodiscard]] const PageSet& owed() const { return owed_; }
+  // False, with nothing changed, when these are no pages of this ledger, or when some are owed that
+  // are not in the balloon.
+  [[nodiscard]] bool restore(PageSet ballooned, PageSet owed);
+
  private:
   void cancel_owed(std::uint64_t word, std::uint64_t mask, Booked& booked);
 

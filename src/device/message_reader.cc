@@ -18,12 +18,14 @@ MessageReader::MessageReader() : window_(kPayloadWindowBytes) {
   batch_.reserve(kMaxBatchRanges);
 }
 
-std::optional<Errc> MessageReader::begin(Codec codec, const DescriptorChain& chain) {
+std::optional<Errc> MessageReader::begin(Codec codec, const DescriptorChain& chain,
+                                         MessagePlace from) {
   Decoder& decoder = *decoders_[static_cast<std::size_t>(codec)];
   if (const auto bad = decoder.begin(chain.readable_bytes(), chain.writable().size())) return bad;
   decoder_ = &decoder;
   payload_ = {.left = chain.readable_bytes()};
-  next_buffer_ = 0;
+  again_up_to_ = from.bytes;
+  next_buffer_ = std::min<std::uint64_t>(from.buffers, chain.writable().size());
   return std::nullopt;
 }
 
@@ -38,10 +40,14 @@ std::optional<Errc> MessageReader::read_window(const DescriptorChain& chain) {
   const std::size_t size = payload_.tail + fresh;
   const std::size_t old = batch_.size();
   const Decoder::Step step = decoder_->payload(std::span(window_).first(size), batch_);
-  const bool ordered_behind =
-      old == batch_.size() || (old != 0 && batch_[old - 1].end() < batch_[old].first);
-  const bool continues = old == 0 || (apart_ && ordered_behind);
-  apart_ = step.apart && continues;
+  if (payload_.offset <= again_up_to_) {
+    batch_.resize(old);
+  } else {
+    const bool ordered_behind =
+        old == batch_.size() || (old != 0 && batch_[old - 1].end() < batch_[old].first);
+    const bool continues = old == 0 || (apart_ && ordered_behind);
+    apart_ = step.apart && continues;
+  }
   if (step.error) return step.error;
   payload_.tail = size - step.consumed;
   std::memmove(window_.data(), window_.data() + step.consumed, payload_.tail);

@@ -69,9 +69,36 @@ void PageMessages::clear_batch() {
   ordered_ = false;
 }
 
+void PageMessages::put_back() {
+  if (!current) return;
+  // Nothing is taken behind a message that is being read.
+  [[maybe_unused]] const bool released = current->release();
+  assert(released);
+  current.reset();
+  resume = reader.place();
+  reader.stop();
+}
+
+PageRanges PageMessages::left() {
+  const auto& batch = reader.batch();
+  PageRanges ranges(batch.begin() + static_cast<std::ptrdiff_t>(dealt_), batch.end());
+  if (rest_) ranges.front() = *rest_;
+  return ranges;
+}
+
+void PageMessages::restore(std::span<const PageRange> left, std::optional<MessagePlace> place,
+                           std::vector<DescriptorChain> held) {
+  clear_batch();
+  reader.batch().assign(left.begin(), left.end());
+  ordered_ = !left.empty();
+  resume = place;
+  for (DescriptorChain& chain : held) read.push_back(std::move(chain));
+}
+
 void PageMessages::drop() {
   reader.stop();
   current.reset();
+  resume.reset();
   read.clear();
   clear_batch();
 }

@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "base/page_ranges.h"
 #include "device/message_reader.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
@@ -27,6 +28,8 @@ class PageMessages {
   MessageReader reader;
   std::optional<DescriptorChain> current;  // the message that `reader` stands in
   std::vector<DescriptorChain> read;       // to be answered when the batch has been dealt with
+  // How far the message that comes next was read before it was put back.
+  std::optional<MessagePlace> resume;
 
   // There are ranges that have not been dealt with.
   [[nodiscard]] bool pending() { return dealt_ < reader.batch().size(); }
@@ -39,7 +42,16 @@ class PageMessages {
   void clear_batch();
 
   // A message has been begun and its chain not been returned.
-  [[nodiscard]] bool unanswered() const { return current.has_value() || !read.empty(); }
+  [[nodiscard]] bool unanswered() const { return current || resume || !read.empty(); }
+  // For saving a device, between two turns. The message that is being read goes back into its queue
+  // and is taken again; those that were read stay held.
+  void put_back();
+  // The ranges that have not been dealt with. Requires order() if pending().
+  [[nodiscard]] PageRanges left();
+  // Goes on with what another device had left, in order.
+  void restore(std::span<const PageRange> left, std::optional<MessagePlace> place,
+               std::vector<DescriptorChain> held);
+
   // Forgets everything; chains that are held go back unanswered, if their queue still runs.
   void drop();
 

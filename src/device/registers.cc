@@ -85,6 +85,23 @@ std::optional<Errc> Registers::write_config(std::uint64_t offset, std::span<cons
   return std::nullopt;
 }
 
+bool Registers::restore(const State& state) {
+  const bool features_ok = (state.status & kStatusFeaturesOk) != 0;
+  const bool driver_ok = (state.status & kStatusDriverOk) != 0;
+  const bool settled = features_ok ? !check_features(state.negotiated, offered_, required_)
+                                   : state.negotiated == Features() && !driver_ok;
+  const auto poison = load_le<std::uint32_t>(state.config.data() + kPoisonValueOffset);
+  if (!settled || (poison != 0 && !standard(state.negotiated).has(Feature::kPagePoison))) {
+    return false;
+  }
+  accepted_ = state.accepted;
+  negotiated_ = state.negotiated;
+  status_ = state.status;
+  generation_ = state.generation;
+  config_ = state.config;
+  return true;
+}
+
 std::size_t Registers::config_bytes() const {
   const Features features = standard(offered_);
   if (features.has(Feature::kPagePoison)) return 16;
@@ -101,6 +118,10 @@ std::uint32_t Registers::num_pages() const {
 }
 
 void Registers::set_num_pages(std::uint32_t pages) { set_field(kNumPagesOffset, pages); }
+
+std::uint32_t Registers::hint_command() const {
+  return load_le<std::uint32_t>(config_.data() + kHintCommandOffset);
+}
 
 void Registers::set_hint_command(std::uint32_t id) { set_field(kHintCommandOffset, id); }
 

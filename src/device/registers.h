@@ -54,15 +54,30 @@ class Registers {
   [[nodiscard]] std::uint32_t num_pages() const;
   void set_num_pages(std::uint32_t pages);
   [[nodiscard]] std::uint32_t actual() const;
+  [[nodiscard]] std::uint32_t hint_command() const;
   void set_hint_command(std::uint32_t id);
   [[nodiscard]] std::uint32_t poison_value() const;
+  static constexpr std::size_t kMaxConfigBytes = 16;
+
+  // For saving a device.
+  struct State {
+    Features accepted;
+    Features negotiated;
+    std::uint8_t status = 0;
+    std::uint32_t generation = 0;
+    std::array<std::byte, kMaxConfigBytes> config{};
+  };
+  [[nodiscard]] State state() const {
+    return {accepted_, negotiated_, status_, generation_, config_};
+  }
+  // False, with nothing changed, when no driver can have brought these registers there.
+  [[nodiscard]] bool restore(const State& state);
+
   // Changes with each change that the device makes, so that a driver which reads several fields
   // sees that they do not belong together (2.5).
   [[nodiscard]] std::uint32_t config_generation() const { return generation_; }
 
  private:
-  static constexpr std::size_t kMaxConfigBytes = 16;
-
   // As much as the features that are offered need (5.5.4).
   [[nodiscard]] std::size_t config_bytes() const;
   void set_field(std::uint64_t offset, std::uint32_t value);

@@ -52,7 +52,7 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
   }
   lap_start = options.clock();
   queue.ring.disable_kicks();
-  Left left{options.budget.pages, options.budget.bytes, queue.size};
+  Left left{options.budget.pages, options.budget.bytes, queue.config.size};
   switch (queue.row->role) {
     case QueueRole::kInflate:
     case QueueRole::kDeflate:
@@ -122,7 +122,7 @@ bool BalloonDevice::Impl::serve_pages(Queue& queue, Left& left) {
     const bool more = !messages.pending() && fill_batch(queue, left);
     if (messages.pending() && !deal_with_batch(queue, left)) return true;
     answer(queue);
-    if (!more) return messages.current.has_value() || should_stop();
+    if (!more) return messages.current || messages.resume || should_stop();
   }
 }
 
@@ -134,9 +134,13 @@ bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
   while (left.bytes != 0 && !should_stop()) {
     if (!messages.reader.has_room()) return true;
     if (!messages.current) {
-      auto chain = take_chain(queue, left);
+      // One that was put back was counted when it came.
+      const auto resume = std::exchange(messages.resume, std::nullopt);
+      auto chain = resume ? queue.ring.pop() : take_chain(queue, left);
+      if (resume && !chain) count(chain.error().code);  // the driver has changed it since
       if (!chain || !*chain) return false;
-      if (const auto bad = messages.reader.begin(codec_of(*queue.row), **chain)) {
+      const auto place = resume.value_or(MessagePlace{});
+      if (const auto bad = messages.reader.begin(codec_of(*queue.row), **chain, place)) {
         count(*bad);
         messages.read.push_back(std::move(**chain));
         continue;

@@ -125,6 +125,24 @@ void StatsRequests::reset(nanoseconds now) {
   next_ = later(now, interval_);
 }
 
+StatsRequests::State StatsRequests::state(nanoseconds now) const {
+  State state{interval_, next_ - now, wanted_, asked_, deadline_, latest_};
+  if (state.deadline) *state.deadline -= now;
+  if (state.latest) state.latest->received -= now;
+  return state;
+}
+
+void StatsRequests::restore(State state, nanoseconds now) {
+  interval_ = state.interval;
+  next_ = now + state.next;
+  wanted_ = state.wanted;
+  asked_ = state.asked;
+  deadline_ = state.deadline;
+  if (deadline_) *deadline_ += now;
+  latest_ = std::move(state.latest);
+  if (latest_) latest_->received += now;
+}
+
 StatsReport StatsRequests::report(nanoseconds now) const {
   StatsReport report{.latest = latest_};
   if (latest_) report.age = now - latest_->received;

@@ -46,6 +46,18 @@ class StatsRequests {
   // Keeps the interval.
   void reset(nanoseconds now);
 
+  // For saving a device. Times are differences from now: another host has another clock.
+  struct State {
+    nanoseconds interval{0};
+    nanoseconds next{0};
+    bool wanted = false;
+    bool asked = false;
+    std::optional<nanoseconds> deadline;
+    std::optional<BalloonStats> latest;
+  };
+  [[nodiscard]] State state(nanoseconds now) const;
+  void restore(State state, nanoseconds now);
+
   [[nodiscard]] StatsReport report(nanoseconds now) const;
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vballoon/device_queue.h"
 
+#include <algorithm>
 #include <cassert>
 #include <utility>
 
@@ -69,6 +70,39 @@ void DeviceQueue::Impl::refuse(DescriptorChain::Slot& slot) {
   ++slots_used_;
 }
 
+std::vector<HeldChain> DeviceQueue::Impl::held() const {
+  std::vector<HeldChain> chains;
+  for (std::size_t i = slots_answered_; i < slots_used_; ++i) {
+    const DescriptorChain::Slot& slot = slots_[i];
+    if (!slot.held && !in_order_) continue;  // on the used ring; only its slot is not free yet
+    chains.push_back({slot.entry.id, slot.entry.entries,
+                      slot.held ? std::nullopt : std::optional(slot.written)});
+  }
+  return chains;
+}
+
+Result<std::vector<DescriptorChain>> DeviceQueue::Impl::retake(std::span<const HeldChain> chains) {
+  assert(chains_taken_ == 0);
+  const bool waits =
+      std::ranges::any_of(chains, [](const HeldChain& c) { return c.written.has_value(); });
+  if (!may_hold(chains) || chains.size() > slots_.size() || (waits && !in_order_)) {
+    return fail(Errc::kBadQueueConfig);
+  }
+  std::vector<DescriptorChain> taken;
+  for (const HeldChain& chain : chains) {
+    DescriptorChain::Slot& slot = slots_[slots_used_++];
+    slot.entry = {.id = chain.id, .entries = chain.entries};
+    slot.chain = {};
+    slot.number = 0;  // never the one taken last: where it was available is not known
+    ++chains_taken_;
+    slot.written = chain.written.value_or(0);
+    slot.held = !chain.written;
+    if (slot.held) taken.push_back(DescriptorChain(&slot));
+  }
+  settle();
+  return taken;
+}
+
 void DeviceQueue::Impl::answer(const DescriptorChain::Slot& slot) {
   if (self_ == nullptr) put_used(slot.entry, slot.written);
 }
@@ -134,8 +168,18 @@ void DeviceQueue::reset() { Impl::retire(std::move(impl_)); }
 bool DeviceQueue::ready() const { return impl_ != nullptr && !impl_->broken(); }
 
 QueuePosition DeviceQueue::position() const {
-  assert(ready() && !impl_->holds_chains());
+  assert(ready());
   return impl_->position();
+}
+
+std::vector<HeldChain> DeviceQueue::held() const {
+  assert(ready());
+  return impl_->held();
+}
+
+Result<std::vector<DescriptorChain>> DeviceQueue::retake(std::span<const HeldChain> chains) {
+  if (!ready()) return fail(Errc::kQueueNotReady);
+  return impl_->retake(chains);
 }
 
 Result<std::optional<DescriptorChain>> DeviceQueue::pop() {

@@ -60,6 +60,9 @@ struct DeviceQueue::Impl {
   [[nodiscard]] bool has_room() const;
   [[nodiscard]] Result<std::optional<DescriptorChain>> pop();
 
+  [[nodiscard]] std::vector<HeldChain> held() const;
+  [[nodiscard]] Result<std::vector<DescriptorChain>> retake(std::span<const HeldChain> chains);
+
   // Both take back a chain that pop() gave out; this object may be gone afterwards.
   void give_back(DescriptorChain::Slot& slot, std::uint32_t written);
   [[nodiscard]] bool release(DescriptorChain::Slot& slot);
@@ -86,6 +89,8 @@ struct DeviceQueue::Impl {
   [[nodiscard]] virtual Take take_next(Taken& taken) = 0;
   // Makes the one taken last available to take_next() again.
   virtual void untake(const RingEntry& entry) = 0;
+  // Whether these can be all the chains that were taken and not returned.
+  [[nodiscard]] virtual bool may_hold(std::span<const HeldChain> chains) const = 0;
   // Puts a chain on the ring as used; the driver sees it after publish().
   virtual void put_used(const RingEntry& entry, std::uint32_t written) = 0;
 

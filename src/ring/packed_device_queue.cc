@@ -61,6 +61,15 @@ void DeviceQueue::PackedImpl::untake(const RingEntry& entry) {
   unreturned_ = static_cast<std::uint16_t>(unreturned_ - entry.entries);
 }
 
+bool DeviceQueue::PackedImpl::may_hold(std::span<const HeldChain> chains) const {
+  std::size_t entries = 0;
+  for (const HeldChain& chain : chains) {
+    if (chain.entries == 0) return false;
+    entries += chain.entries;
+  }
+  return entries == unreturned_;
+}
+
 // The driver reads used descriptors one behind the other, so the flags of the first are enough to
 // hide those behind it until publish().
 void DeviceQueue::PackedImpl::put_used(const RingEntry& entry, std::uint32_t written) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "ring/device_queue_impl.h"
 #include "ring/packed_layout.h"
@@ -30,6 +31,7 @@ struct DeviceQueue::PackedImpl final : DeviceQueue::Impl {
  protected:
   [[nodiscard]] Take take_next(Taken& taken) override;
   void untake(const RingEntry& entry) override;
+  [[nodiscard]] bool may_hold(std::span<const HeldChain> chains) const override;
   void put_used(const RingEntry& entry, std::uint32_t written) override;
 
  private:

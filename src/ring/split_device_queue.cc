@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ring/split_device_queue.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cassert>
 #include <utility>
@@ -57,6 +58,13 @@ DeviceQueue::Impl::Take DeviceQueue::SplitImpl::take_next(Taken& taken) {
 }
 
 void DeviceQueue::SplitImpl::untake(const RingEntry& entry) { next_avail_ = entry.place; }
+
+bool DeviceQueue::SplitImpl::may_hold(std::span<const HeldChain> chains) const {
+  return chains.size() == static_cast<std::uint16_t>(next_avail_ - next_used_) &&
+         std::ranges::all_of(chains, [this](const HeldChain& chain) {
+           return chain.id < layout_.size() && chain.entries == 1;
+         });
+}
 
 void DeviceQueue::SplitImpl::put_used(const RingEntry& entry, std::uint32_t written) {
   layout_.store_used(next_used_++, {entry.id, written});

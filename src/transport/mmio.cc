@@ -7,6 +7,7 @@
 #include <mutex>
 #include <utility>
 
+#include "device/saved_state.h"
 #include "transport/mmio_registers.h"
 #include "vballoon/balloon_registers.h"
 
@@ -40,6 +41,9 @@ struct MmioTransport::Impl {
   void set_ready(std::uint32_t value);
   void reset_queue();
   void write_status(std::uint8_t value);
+
+  [[nodiscard]] StateWriter state() const;
+  [[nodiscard]] Result<void> restore(StateReader in);
 
   void raise(std::uint32_t bit);
   void acknowledge(std::uint32_t bits);
@@ -250,6 +254,68 @@ void MmioTransport::Impl::write_status(std::uint8_t value) {
   acknowledge(~std::uint32_t{0});
 }
 
+// ---- saving ------------------------------------------------------------------------------------
+
+StateWriter MmioTransport::Impl::state() const {
+  StateWriter out;
+  {
+    const std::lock_guard guard(lock);
+    out.put(device_features_sel);
+    out.put(driver_features_sel);
+    out.put(driver_features);
+    out.put(queue_sel);
+    for (const Queue& queue : queues) {
+      out.put(queue.config.size);
+      out.put(queue.config.descriptor_table);
+      out.put(queue.config.available_ring);
+      out.put(queue.config.used_ring);
+      out.put(static_cast<std::uint8_t>(queue.ready ? 1 : 0));
+    }
+  }
+  const std::lock_guard guard(interrupt_lock);
+  out.put(interrupt_status);
+  return out;
+}
+
+// The device goes last: it is the one that can refuse what the registers cannot tell.
+Result<void> MmioTransport::Impl::restore(StateReader in) {
+  const auto device_sel = in.get<std::uint32_t>();
+  const auto driver_sel = in.get<std::uint32_t>();
+  const auto features = in.get<std::uint64_t>();
+  const auto sel = in.get<std::uint32_t>();
+  std::array<Queue, kMaxBalloonQueues> restored;
+  for (Queue& queue : restored) {
+    queue.config.size = in.get<std::uint16_t>();
+    queue.config.descriptor_table = in.get<std::uint64_t>();
+    queue.config.available_ring = in.get<std::uint64_t>();
+    queue.config.used_ring = in.get<std::uint64_t>();
+    const auto ready = in.get<std::uint8_t>();
+    queue.ready = ready == 1;
+    if (ready > 1 || queue.config.size > kMaxQueueSize) in.refuse();
+  }
+  const auto status = in.get<std::uint32_t>();
+  if ((status & ~(kMmioUsedBuffer | kMmioConfigChange)) != 0) in.refuse();
+  if (!in.ok()) {
+    return fail(Errc::kBadSavedState, "its registers are none that a driver can have written");
+  }
+  if (auto done = device->restore(in.rest()); !done) return done;
+  {
+    const std::lock_guard guard(lock);
+    device_features_sel = device_sel;
+    driver_features_sel = driver_sel;
+    driver_features = features;
+    queue_sel = sel;
+    queues = restored;
+  }
+  const std::lock_guard guard(interrupt_lock);
+  const bool was_asserted = interrupt_status != 0;
+  interrupt_status |= status;
+  if (!was_asserted && interrupt_status != 0 && options.interrupt_line) {
+    options.interrupt_line(true);
+  }
+  return {};
+}
+
 // ---- public ------------------------------------------------------------------------------------
 
 MmioTransport::MmioTransport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -295,5 +361,17 @@ void MmioTransport::write(std::uint64_t offset, unsigned size, std::uint64_t val
 }
 
 BalloonDevice& MmioTransport::device() { return *impl_->device; }
+
+std::vector<std::byte> MmioTransport::save() {
+  StateWriter out = impl_->state();
+  out.put(impl_->device->save());
+  return seal(StateKind::kMmioTransport, std::move(out));
+}
+
+Result<void> MmioTransport::restore(std::span<const std::byte> state) {
+  const auto content = unseal(StateKind::kMmioTransport, state);
+  if (!content) return tl::unexpected(content.error());
+  return impl_->restore(StateReader(*content));
+}
 
 }  // namespace vballoon

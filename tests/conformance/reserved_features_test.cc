@@ -93,5 +93,16 @@ TEST(PackedRingConformance, RSV_G_06_PackedRingsAreAcceptedWhereTheyAreOnOffer) 
   EXPECT_TRUE(rig.device.configs[kInflateQueue].packed);
 }
 
+// The addresses that it gives are physical ones, as nothing translates them.
+TEST(AccessPlatformDriverConformance, RSV_G_03_AccessPlatformIsAcceptedWhereItIsOnOffer) {
+  testing::DriverRig rig;
+  rig.options.features = Features(~std::uint64_t{0});
+  rig.device.offered = rig.device.offered.with(Feature::kAccessPlatform);
+
+  rig.probe();
+
+  EXPECT_TRUE(rig.device.accepted.has(Feature::kAccessPlatform));
+}
+
 }  // namespace
 }  // namespace vballoon

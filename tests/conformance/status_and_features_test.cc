@@ -215,6 +215,14 @@ TEST_F(DeviceStatusConformance, CFG_D_01_FieldsCanBeReadBeforeFeaturesOk) {
   EXPECT_EQ(rig_.config32(kNumPagesOffset), 7u);
 }
 
+TEST_F(DeviceStatusConformance, INI_G_02_ConfigurationIsThereWhileFeaturesAreChosen) {
+  ASSERT_TRUE(rig_.device().set_target_pages(7));
+
+  rig_.device().write_status(kStatusAcknowledge | kStatusDriver);
+
+  EXPECT_EQ(rig_.config32(kNumPagesOffset), 7u);
+}
+
 TEST_F(DeviceStatusConformance, CFG_I_02_NewTargetIsAnnouncedOnceItCanBeRead) {
   std::vector<std::uint32_t> announced;
   rig_.on_config_interrupt = [&] { announced.push_back(rig_.config32(kNumPagesOffset)); };

@@ -79,12 +79,7 @@ inline std::string dialect_name(const ::testing::TestParamInfo<Dialect>& info) {
 class Rig {
  public:
   explicit Rig(Setup setup = {}) : setup_(std::move(setup)), memory_(setup_.memory) {
-    if (setup_.discarder == nullptr) {
-      auto recording = std::make_unique<RecordingDiscarder>();
-      recorded_ = recording.get();
-      setup_.discarder = std::move(recording);
-    }
-    BalloonOptions options = setup_.device;
+    BalloonOptions& options = setup_.device;
     options.notify_queue = [this](std::uint16_t queue) {
       ++interrupts_.at(queue);
       if (on_interrupt) on_interrupt();
@@ -98,13 +93,25 @@ class Rig {
       log_.emplace_back(line);
       if (on_log) on_log();
     };
-    device_ = BalloonDevice::create(memory_, std::move(setup_.discarder), options).value();
+    replace_device(std::move(setup_.discarder));
+  }
+
+  // Another device, that no driver has touched, takes the place of the one there was; the memory
+  // and what the driver knows stay.
+  void replace_device(std::unique_ptr<Discarder> discarder = nullptr) {
+    recorded_ = nullptr;
+    if (discarder == nullptr) {
+      auto recording = std::make_unique<RecordingDiscarder>();
+      recorded_ = recording.get();
+      discarder = std::move(recording);
+    }
+    device_ = BalloonDevice::create(memory_, std::move(discarder), setup_.device).value();
   }
 
   BalloonDevice& device() { return *device_; }
   const GuestMemory& memory() const { return *memory_; }
   const std::shared_ptr<const GuestMemory>& shared_memory() const { return memory_; }
-  // Requires that the setup gave no discarder.
+  // Requires that the device was given no discarder.
   RecordingDiscarder& recorded() { return *recorded_; }
   DriverQueue& queue(std::uint16_t index) { return *queues_.at(index); }
   // The same rings by hand, for a driver that knows no rules.
@@ -121,8 +128,11 @@ class Rig {
     return *this;
   }
   QueueConfig ring_config(std::uint16_t index) const {
-    QueueConfig config = lay_out_ring(setup_.queue_size, kRings + index * kRingStride).config;
     const Features accepted = setup_.accepted.value_or(device_->offered_features());
+    QueueConfig config = lay_out_ring(setup_.queue_size, kRings + index * kRingStride,
+                                      accepted.has(Feature::kRingPacked))
+                             .config;
+    config.in_order = accepted.has(Feature::kInOrder);
     config.event_index = accepted.has(Feature::kEventIdx);
     config.indirect = accepted.has(Feature::kIndirectDesc);
     return config;

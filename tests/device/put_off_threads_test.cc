@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -111,6 +112,17 @@ TEST_F(OwedDiscardInFlightThreadsTest, PageNamedOnceMoreIsBookedOnceWhateverBeco
 
 TEST_F(OwedDiscardInFlightThreadsTest, InhibitWaits) {
   EXPECT_TRUE(waits([this] { rig_.device().inhibit_discards(); }));
+}
+
+TEST_F(OwedDiscardInFlightThreadsTest, SavingWaitsAndWhatTheKernelTookIsNotOwed) {
+  std::vector<std::byte> state;
+
+  EXPECT_TRUE(waits([&] { state = rig_.device().save(); }));
+
+  Rig other({.device = {.write_behind = true}, .memory = rig_.shared_memory()});
+  ASSERT_TRUE(other.device().restore(state));
+  EXPECT_TRUE(other.device().is_ballooned(6));
+  EXPECT_EQ(other.device().metrics().owed_bytes, 0u);
 }
 
 // Guest, device, worker and registers on four threads, with memory that the kernel really takes

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <span>
+#include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "ring/both_rings_fixture.h"
@@ -188,6 +191,140 @@ TEST_P(QueuePositionTest, WholeQueueInFlightIsTaken) {
   EXPECT_TRUE(starts_at({.next_available = packed() ? std::uint16_t{3} : std::uint16_t{11},
                          .next_used = 3,
                          .available_wrap = false}));
+}
+
+// ---- chains that are held ----------------------------------------------------------------------
+
+class RetakeTest : public testing::BothRingsFixture {
+ protected:
+  // What the queue knows, and what it owes the driver, goes to another one on the same rings.
+  std::vector<DescriptorChain> move_to_another_queue(std::vector<DescriptorChain> held) {
+    const QueuePosition position = queue_.position();
+    const std::vector<HeldChain> chains = queue_.held();
+    queue_.reset();
+    held.clear();
+    if (!queue_.start(memory_, config_, position)) throw std::runtime_error("does not start");
+    return queue_.retake(chains).value();
+  }
+  // Two pieces, so that it takes two entries of a packed ring.
+  void offer_two_pieces(std::uint16_t id) {
+    driver_->offer(id, {{kPayload, 16}, {kPayload, 16, true}});
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(BothRings, RetakeTest, Values(RingKind::kSplit, RingKind::kPacked),
+                         testing::ring_name);
+
+TEST_P(RetakeTest, HeldChainIsReturnedByTheOtherQueue) {
+  auto chains = offer_and_pop(1);
+
+  auto retaken = move_to_another_queue(std::move(chains));
+  ASSERT_EQ(retaken.size(), 1u);
+  retaken[0].complete(7);
+
+  EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 7}));
+}
+
+TEST_P(RetakeTest, HeldChainIsNotGivenAgain) {
+  auto chains = offer_and_pop(1);
+
+  const auto retaken = move_to_another_queue(std::move(chains));
+
+  EXPECT_TRUE(pop_is_empty());
+}
+
+TEST_P(RetakeTest, ChainInFrontOfAReturnedOneIsReturnedByTheOtherQueue) {
+  offer_two_pieces(0);
+  offer_one(3);
+  std::vector<DescriptorChain> held;
+  held.push_back(pop_chain());
+  pop_chain().complete(3);
+  const auto before = publish_and_take();
+
+  auto retaken = move_to_another_queue(std::move(held));
+  ASSERT_EQ(retaken.size(), 1u);
+  retaken[0].complete(7);
+
+  EXPECT_THAT(before, ElementsAre(RawUsed{3, 3}));
+  EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 7}));
+}
+
+TEST_P(RetakeTest, RetakenChainIsNotReleased) {
+  auto chains = offer_and_pop(1);
+
+  auto retaken = move_to_another_queue(std::move(chains));
+
+  EXPECT_FALSE(retaken.at(0).release());
+}
+
+TEST_P(RetakeTest, ChainsBehindAreTakenAsBefore) {
+  auto chains = offer_and_pop(2);
+  offer_one(5);
+
+  const auto retaken = move_to_another_queue(std::move(chains));
+
+  EXPECT_THAT(pop_chain().readable(), ElementsAre(GuestBuffer{kPayload + 80, 16}));
+}
+
+TEST_P(RetakeTest, RetakenChainsCountForThePool) {
+  auto chains = offer_and_pop(kSize);
+
+  auto retaken = move_to_another_queue(std::move(chains));
+  EXPECT_TRUE(pop_is_empty());
+  retaken.clear();
+  (void)publish_and_take();
+  offer_one(1);
+
+  EXPECT_FALSE(pop_is_empty());
+}
+
+TEST_P(RetakeTest, AnsweredChainWaitsForThoseInFrontOfItInOrder) {
+  start_in_order();
+  auto chains = offer_and_pop(3);
+  chains[1].complete(11);
+
+  auto retaken = move_to_another_queue(std::move(chains));
+  ASSERT_EQ(retaken.size(), 2u);
+  retaken[1].complete(12);
+  EXPECT_THAT(publish_and_take(), IsEmpty());
+  retaken[0].complete(10);
+
+  EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 10}, RawUsed{1, 11}, RawUsed{2, 12}));
+}
+
+TEST_P(RetakeTest, MalformedChainWaitsForThoseInFrontOfItInOrder) {
+  start_in_order();
+  auto chains = offer_and_pop(1);
+  offer_malformed(4);
+  (void)pop_error();
+
+  auto retaken = move_to_another_queue(std::move(chains));
+  ASSERT_EQ(retaken.size(), 1u);
+  retaken[0].complete(10);
+
+  EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 10}, RawUsed{4, 0}));
+}
+
+TEST_P(RetakeTest, ChainsThatAreNotAllOfThoseInFlightAreRefused) {
+  auto chains = offer_and_pop(2);
+  const QueuePosition position = queue_.position();
+  const std::vector<HeldChain> held = queue_.held();
+  ASSERT_TRUE(queue_.start(memory_, config_, position));
+
+  EXPECT_FALSE(queue_.retake({}));
+  EXPECT_FALSE(queue_.retake(std::span(held).first(1)));
+  EXPECT_FALSE(queue_.retake(std::vector<HeldChain>{held[0], held[1], held[1]}));
+}
+
+TEST_P(RetakeTest, AnsweredChainIsRefusedWhereNoneWaits) {
+  EXPECT_FALSE(queue_.start(memory_, config_, {.next_available = 1}) &&
+               queue_.retake(std::vector<HeldChain>{{.id = 0, .written = 0}}));
+}
+
+TEST_P(RetakeTest, ChainWithoutEntriesIsRefused) {
+  ASSERT_TRUE(queue_.start(memory_, config_, {.next_available = 1}));
+
+  EXPECT_FALSE(queue_.retake(std::vector<HeldChain>{{.id = 0}, {.id = 1, .entries = 0}}));
 }
 
 class SplitQueuePositionTest : public QueuePositionTest {};

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -344,6 +346,94 @@ TEST_F(MmioTest, NotificationDataInTheUpperHalfIsNoPartOfTheQueuesNumber) {
   write(MmioRegister::kQueueNotify, 0x00030001);
 
   EXPECT_THAT(kicks_, ElementsAre(1));
+}
+
+// ---- saving ------------------------------------------------------------------------------------
+
+class MmioStateTest : public MmioTest {
+ protected:
+  // Another transport takes the place of this one, on the same memory.
+  Result<void> move_to_another_transport(const std::vector<std::byte>& state) {
+    auto discarder = std::make_unique<testing::RecordingDiscarder>();
+    recorded_ = discarder.get();
+    line_.clear();
+    mmio_ = MmioTransport::create(
+                memory_, std::move(discarder),
+                {.features = Features{Feature::kMustTellHost, Feature::kRingReset}},
+                {.interrupt_line = [this](bool asserted) { line_.push_back(asserted); },
+                 .queue_notify = [this](std::uint16_t queue) { kicks_.push_back(queue); }})
+                .value();
+    return mmio_->restore(state);
+  }
+};
+
+TEST_F(MmioStateTest, QueuesGoOnBehindTheRestoredTransport) {
+  start();
+  inflate(5);
+
+  ASSERT_TRUE(move_to_another_transport(mmio_->save()));
+  inflate(6);
+
+  EXPECT_EQ(read(MmioRegister::kStatus), Rig::kRunning);
+  EXPECT_EQ(read(MmioRegister::kQueueReady), 1u);
+  EXPECT_TRUE(mmio_->device().is_ballooned(5));
+  EXPECT_THAT(recorded_->pages(), ElementsAre(PageRange{6, 1}));
+}
+
+TEST_F(MmioStateTest, InterruptThatWasNotAcknowledgedIsStillThere) {
+  start();
+  inflate(5);
+
+  ASSERT_TRUE(move_to_another_transport(mmio_->save()));
+
+  EXPECT_EQ(read(MmioRegister::kInterruptStatus), kMmioUsedBuffer);
+  EXPECT_THAT(line_, ElementsAre(true));
+  write(MmioRegister::kInterruptAck, kMmioUsedBuffer);
+  EXPECT_THAT(line_, ElementsAre(true, false));
+}
+
+TEST_F(MmioStateTest, AcknowledgedInterruptIsNotRaisedAgain) {
+  start();
+  inflate(5);
+  write(MmioRegister::kInterruptAck, kMmioUsedBuffer);
+
+  ASSERT_TRUE(move_to_another_transport(mmio_->save()));
+
+  EXPECT_THAT(line_, IsEmpty());
+}
+
+TEST_F(MmioStateTest, DriverGoesOnInTheMiddleOfSettingAQueueUp) {
+  negotiate();
+  write(MmioRegister::kQueueSel, kDeflateQueue);
+  write_ring(ring(kDeflateQueue));
+
+  ASSERT_TRUE(move_to_another_transport(mmio_->save()));
+  write(MmioRegister::kQueueReady, 1);
+
+  EXPECT_EQ(read(MmioRegister::kQueueReady), 1u);
+  write(MmioRegister::kQueueSel, kInflateQueue);
+  EXPECT_EQ(read(MmioRegister::kQueueReady), 0u);
+}
+
+TEST_F(MmioStateTest, DamagedStateChangesNothing) {
+  start();
+  inflate(5);
+  auto state = mmio_->save();
+  state[30] ^= std::byte{1};
+
+  const auto restored = move_to_another_transport(state);
+
+  ASSERT_FALSE(restored);
+  EXPECT_EQ(restored.error().code, Errc::kBadSavedState);
+  EXPECT_EQ(read(MmioRegister::kStatus), 0u);
+  EXPECT_EQ(read(MmioRegister::kInterruptStatus), 0u);
+  EXPECT_THAT(line_, IsEmpty());
+}
+
+TEST_F(MmioStateTest, StateOfADeviceAloneIsRefused) {
+  start();
+
+  EXPECT_FALSE(move_to_another_transport(mmio_->device().save()));
 }
 
 }  // namespace

@@ -8,9 +8,12 @@
 #ifndef VBALLOON_TRANSPORT_MMIO_H_
 #define VBALLOON_TRANSPORT_MMIO_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "vballoon/balloon_device.h"
 #include "vballoon/discarder.h"
@@ -56,6 +59,12 @@ class VBALLOON_EXPORT MmioTransport {
   void write(std::uint64_t offset, unsigned size, std::uint64_t value);
 
   [[nodiscard]] BalloonDevice& device();
+
+  // The registers of the transport and the device behind them, as BalloonDevice::save() and
+  // restore() have it; the processors of the guest are stopped. restore() asserts the interrupt
+  // line if the driver had not acknowledged an interrupt.
+  [[nodiscard]] std::vector<std::byte> save();
+  [[nodiscard]] Result<void> restore(std::span<const std::byte> state);
 
  private:
   struct Impl;
