@@ -187,9 +187,10 @@ void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
   {
     const std::lock_guard queues_guard(queues_lock);
     const std::lock_guard guard(state_lock);
+    if (!registers.running() || !registers.has(Feature::kFreePageHint)) return;
     const std::uint32_t before = hints.command();
     (hints.*end)();
-    if (hints.command() == before || !registers.running()) return;
+    if (hints.command() == before) return;
     registers.set_hint_command(hints.command());
   }
   if (options.notify_config) options.notify_config();

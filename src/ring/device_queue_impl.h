@@ -54,7 +54,6 @@ struct DeviceQueue::Impl {
   [[nodiscard]] const std::vector<GuestBuffer>& buffers() const { return buffers_; }
   [[nodiscard]] bool broken() const { return broken_; }
   [[nodiscard]] bool holds_chains() const { return slots_used_ != 0; }
-  [[nodiscard]] bool has_room() const;
 
   // The pool has room for another chain, however long.
   [[nodiscard]] bool has_room() const;
