@@ -360,7 +360,8 @@ TEST_F(SavedStateTest, RequestTimesOutAsItWouldHave) {
 }
 
 TEST_F(SavedStateTest, IntervalIsKept) {
-  rig_.start();
+  rig_.start().send(kStatsQueue, stats(4, 1));
+  rig_.serve(kStatsQueue);
   rig_.device().set_stats_interval(kSecond);
   now_ += kSecond / 4;
 
