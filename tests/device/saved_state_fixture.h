@@ -46,10 +46,7 @@ class SavedStateFixture : public ::testing::Test {
   }
 
   static Message stats(std::uint16_t tag, std::uint64_t value) {
-    Bytes bytes;
-    append_le(bytes, tag);
-    append_le(bytes, value);
-    return {{bytes}};
+    return {{stats_entries({{tag, value}})}};
   }
   static Message pages_to_hint(std::initializer_list<PageRange> ranges) {
     return message_of(Dialect::kScatterGather, ranges);
