@@ -41,8 +41,12 @@ class StatsRequests {
   void asked(nanoseconds now);
   // A message came.
   void answered(BalloonStats stats, nanoseconds now);
-  // A message came that could not be read: the guest may be asked again.
-  void unreadable() { asked_ = false; }
+  // A message came that could not be read: the guest may be asked again, and is if there is a
+  // request to be answered.
+  void unreadable() {
+    asked_ = false;
+    wanted_ = deadline_.has_value();
+  }
   // Keeps the interval.
   void reset(nanoseconds now);
 

@@ -183,6 +183,21 @@ TEST_F(DeviceStatsTest, GuestIsAskedAgainAfterAnAnswerThatCannotBeRead) {
   EXPECT_EQ(rig_.device().tick(), 2 * kSecond);
 }
 
+TEST_F(DeviceStatsTest, RequestIsMadeAgainAfterAnAnswerThatCannotBeRead) {
+  post(free_memory(1));
+  ASSERT_TRUE(rig_.device().request_stats(kSecond));
+  rig_.serve(kStatsQueue);
+  ASSERT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
+  const GuestBuffer outside{testing::kHole * kPageSize, 10};
+  ASSERT_TRUE(rig_.queue(kStatsQueue).add(std::span(&outside, 1), {}, 0));
+  (void)rig_.queue(kStatsQueue).publish();
+
+  rig_.serve(kStatsQueue);
+
+  EXPECT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
+  EXPECT_TRUE(rig_.device().stats().requested);
+}
+
 TEST_F(DeviceStatsTest, RequestWithoutAnEndNeverTimesOut) {
   post(free_memory(1));
   now_ = kSecond;
