@@ -14,7 +14,6 @@
 namespace vballoon::tool {
 namespace {
 
-
 constexpr std::uint64_t kRegionBytes = 8 * kMiB;
 constexpr std::array kLayout{RegionLayout{0, kRegionBytes}, RegionLayout{4 * kGiB, kRegionBytes}};
 constexpr std::uint64_t kBalloonPages = 512;
