@@ -158,11 +158,15 @@ class Session {
     const std::uint64_t ring = input_.take<std::uint8_t>() % kMaxBalloonQueues * kPageSize + 0x100;
     std::uint16_t index = 0;
     (void)shared_memory()->read(ring + 2, std::as_writable_bytes(std::span(&index, 1)));
-    const std::uint16_t head = input_.take<std::uint8_t>() % (kSize + 1);
+    const auto head = static_cast<std::uint16_t>(input_.take<std::uint8_t>() % (kSize + 1));
     (void)shared_memory()->write(ring + 4 + 2 * (index % kSize),
                                  std::as_bytes(std::span(&head, 1)));
     ++index;
     (void)shared_memory()->write(ring + 2, std::as_bytes(std::span(&index, 1)));
+  }
+  // One number more than there are queues.
+  std::uint16_t some_queue() {
+    return static_cast<std::uint16_t>(input_.take<std::uint8_t>() % (kMaxBalloonQueues + 1));
   }
   void write_memory() {
     const std::uint64_t address = input_.take<std::uint16_t>() % kEnd;
@@ -228,10 +232,10 @@ class Session {
         return offer();
       case 7:
       case 8:
-        (void)device().process(input_.take<std::uint8_t>() % (kMaxBalloonQueues + 1));
+        (void)device().process(some_queue());
         return;
       case 9:
-        (void)device().poll(input_.take<std::uint8_t>() % (kMaxBalloonQueues + 1));
+        (void)device().poll(some_queue());
         return;
       case 10:  // a driver's own rules, and some of the features
         return set_up(Features(input_.take<std::uint64_t>() & device().offered_features().bits())
