@@ -6,7 +6,7 @@
 #include <cassert>
 #include <utility>
 
-#include "ring/chain_walk.h"
+#include "ring/split_walk.h"
 
 namespace vballoon {
 

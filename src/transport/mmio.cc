@@ -15,6 +15,7 @@ namespace vballoon {
 namespace {
 
 constexpr std::uint32_t kNoSharedMemory = 0xFFFFFFFF;
+static_assert(kMmioQueueNotify == static_cast<std::uint64_t>(MmioRegister::kQueueNotify));
 
 std::uint32_t low(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
 std::uint32_t high(std::uint64_t value) { return static_cast<std::uint32_t>(value >> 32); }

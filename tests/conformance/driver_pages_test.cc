@@ -44,7 +44,7 @@ class DriverPagesConformance : public ::testing::Test {
       : kernel_(rig_.allocator, {.memory = rig_.memory, .poison = poison ? &poison_ : nullptr}) {
     rig_.options.kernel = &kernel_;
     rig_.options.reporting.capacity = 1;
-    if (poison) rig_.options.poison_value = poison_.poison_val();
+    if (poison) rig_.options.poison_value = poison_.value();
     poison_.fill_free_pages(rig_.allocator);
   }
   ~DriverPagesConformance() override { rig_.driver.reset(); }  // before the kernel

@@ -110,6 +110,20 @@ class CopyTest(unittest.TestCase):
         self.assertGreater((self.copy / "src/x.cc").stat().st_mtime, 1)
 
 
+class WorkshopTest(unittest.TestCase):
+    def test_program_without_a_test_of_the_id_is_told_from_one_that_has_some(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = pathlib.Path(folder, "build/bin/x_tests")
+            program.parent.mkdir(parents=True)
+            program.write_text('#!/bin/sh\ncase "$2" in *BAL_D_05*) printf "S.\\n  N\\n";; esac\n',
+                               encoding="utf-8")
+            program.chmod(0o755)
+            workshop = mutate.Workshop(folder, 1)
+
+            self.assertTrue(workshop.has_tests("x_tests", "BAL-D-05"))
+            self.assertFalse(workshop.has_tests("x_tests", "BAL-D-04"))
+
+
 class OutcomeTest(unittest.TestCase):
     def test_failed_test_catches(self):
         outcome = mutate.outcome_of(1, "[  FAILED  ] S.BAL_D_05_X (0 ms)\n[  FAILED  ] S.Y\n")

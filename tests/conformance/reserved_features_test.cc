@@ -63,7 +63,7 @@ TEST_F(AccessPlatformConformance, RSV_D_03_DeviceThatDoesNotOfferItDoesNotTransl
 TEST(InOrderConformance, RSV_D_05_BuffersComeBackAsTheyBecameAvailable) {
   Rig rig({.device = {.features = kAgreed.with(Feature::kInOrder)}});
   rig.start();
-  testing::RawRing ring = rig.raw(kInflateQueue);
+  testing::RawRing ring = rig.raw_split(kInflateQueue);
   ASSERT_TRUE(rig.memory().write(kPayloads, le32({5, 6})));
   ring.offer(0, {kPayloads, 4, 0, 0});
   ring.describe(1, {kPayloads, 4, kWrite | kNext, 2});

@@ -154,17 +154,6 @@ TEST_F(PackedConformance, PKD_D_03_FirstDescriptorOfABatchIsWrittenLast) {
   EXPECT_TRUE(is_used(1, true));
 }
 
-TEST_F(PackedConformance, PKD_D_04_ReadableBufferIsNotWritten) {
-  ASSERT_TRUE(memory_->write(kPayload, std::vector<std::byte>(16, std::byte{7})));
-  std::vector<std::byte> bytes(16);
-  offer(0);
-  ASSERT_TRUE(pop_chain().read(0, bytes));
-  (void)queue_.publish();
-
-  ASSERT_TRUE(memory_->read(kPayload, bytes));
-  EXPECT_THAT(bytes, Each(std::byte{7}));
-}
-
 TEST_F(PackedConformance, PKD_D_05_WritableBufferIsNotAmongWhatIsRead) {
   ring_.append({kPayload, 16, 0, kNext});
   ring_.append({kMemoryBytes, 16, 0, kWrite});

@@ -64,7 +64,7 @@ TEST_F(SplitConformance, VQR_D_02_QueueThatWasResetBeginsAtItsFirstEntries) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-TEST_F(SplitConformance, VQR_D_03_VQR_G_03_QueueMayHaveAnotherSizeAfterAReset) {
+TEST_F(SplitConformance, VQR_D_03_QueueMayHaveAnotherSizeAfterAReset) {
   turn(3);
   queue_.reset();
   const QueueConfig smaller = raw_config(2, 0x10000);
@@ -101,19 +101,6 @@ TEST_F(SplitConformance, SPL_D_02_ChainLongerThanTheQueueIsReturned) {
   (void)queue_.publish();
 
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
-}
-
-TEST_F(SplitConformance, SPL_D_03_ReadableBufferIsNotWritten) {
-  ASSERT_TRUE(memory_->write(kPayload, std::vector<std::byte>(16, std::byte{7})));
-  ring_.offer(0, {kPayload, 16, 0, 0});
-  {
-    const DescriptorChain chain = pop_chain();
-    std::vector<std::byte> bytes(16);
-    ASSERT_TRUE(chain.read(0, bytes));
-  }
-  (void)queue_.publish();
-
-  EXPECT_THAT(bytes_at(*memory_, kPayload, 16), Each(std::byte{7}));
 }
 
 TEST_F(SplitConformance, SPL_D_04_WritableBufferIsNotAmongWhatIsRead) {
@@ -189,7 +176,7 @@ TEST_F(SplitConformance, SPL_D_14_DriverThatWaitsForALaterEntryIsNotInterrupted)
   EXPECT_FALSE(queue_.publish());
 }
 
-TEST_F(SplitConformance, SPL_D_15_SPL_D_16_ElementStandsBeforeTheUsedIndexMoves) {
+TEST_F(SplitConformance, SPL_D_15_ElementStandsBeforeTheUsedIndexMoves) {
   answer_one(16);
 
   EXPECT_EQ(ring_.used_index(), 0u);
@@ -215,13 +202,6 @@ TEST_F(SplitConformance, SPL_D_20_SPL_D_21_UsedFlagsStayZeroWithAvailEvent) {
   EXPECT_EQ(disabled, 0u);
   EXPECT_EQ(ring_.used_flags(), 0u);
   EXPECT_EQ(ring_.avail_event(), 3u);
-}
-
-TEST_F(SplitConformance, SPL_D_22_NotificationForNothingFindsNothing) {
-  turn(1);
-
-  EXPECT_TRUE(pop_is_empty());
-  EXPECT_FALSE(queue_.publish());
 }
 
 TEST_F(SplitConformance, SPL_D_23_ChainIsTakenAsSoonAsTheIndexMoved) {
@@ -293,7 +273,7 @@ TEST(SplitLayoutConformance, SPL_G_01_SPL_I_01_PartsAreAlignedForEverySize) {
   EXPECT_EQ(largest.used_ring % 4, 0u);
 }
 
-TEST_F(SplitDriverConformance, SPL_G_04_SPL_G_05_SPL_G_06_WritablePiecesComeLastAndEndTheChain) {
+TEST_F(SplitDriverConformance, SPL_G_04_SPL_G_05_WritablePiecesComeLastAndEndTheChain) {
   ASSERT_TRUE(add(1, 1));
   const auto first = ring_.descriptor(ring_.offered(0));
   const auto second = ring_.descriptor(first.next);
@@ -358,15 +338,19 @@ TEST_F(SplitDriverConformance, SPL_G_11_IndirectDescriptorHasNoNext) {
   EXPECT_EQ(ring_.descriptor(ring_.offered(0)).flags, kIndirect);
 }
 
+// With and without something to publish, and round the ring more than once.
 TEST_F(SplitDriverConformance, SPL_G_13_AvailableIndexOnlyGrows) {
-  ASSERT_TRUE(add(1));
-  (void)driver_->publish();
-  use(ring_.offered(0));
-  ASSERT_TRUE(driver_->take_used());
+  std::vector<std::uint16_t> indices;
+  for (std::uint16_t turn = 0; turn < 6; ++turn) {
+    ASSERT_TRUE(add(1));
+    (void)driver_->publish();
+    use(ring_.offered(turn));
+    ASSERT_TRUE(driver_->take_used());
+    (void)driver_->publish();
+    indices.push_back(ring_.avail_index());
+  }
 
-  (void)driver_->publish();
-
-  EXPECT_EQ(ring_.avail_index(), 1u);
+  EXPECT_THAT(indices, ElementsAre(1, 2, 3, 4, 5, 6));
 }
 
 TEST_F(SplitDriverConformance, SPL_G_14_SPL_G_15_AvailableFlagsAreZeroOrOne) {
@@ -415,13 +399,6 @@ TEST_F(SplitDriverConformance, CLN_G_01_BufferStaysAsItIsWhileOthersComeAndGo) {
   EXPECT_EQ(ring_.offered(0), head);
   EXPECT_EQ(ring_.descriptor(head), descriptor);
   EXPECT_EQ(ring_.descriptor(descriptor.next), next);
-}
-
-TEST_F(SplitDriverConformance, SPL_G_18_InterruptForNothingFindsNothing) {
-  ASSERT_TRUE(add(1));
-  (void)driver_->publish();
-
-  EXPECT_FALSE(driver_->take_used());
 }
 
 TEST_F(SplitDriverConformance, SPL_G_21_UsedFlagsBeginAtZero) {

@@ -42,7 +42,7 @@ class DeviceStatusConformance : public ::testing::Test {
  protected:
   // The available index of a driver that has lost its mind.
   void break_inflate_queue() {
-    rig_.raw(kInflateQueue).set_avail_index(1000);
+    rig_.raw_split(kInflateQueue).set_avail_index(1000);
     rig_.serve(kInflateQueue);
   }
   // Accepts these features and asks for FEATURES_OK; whether it sticks.

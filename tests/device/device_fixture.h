@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -27,6 +28,7 @@
 #include "device/test_messages.h"
 #include "memory/test_discarders.h"
 #include "ring/driver_queue.h"
+#include "ring/raw_packed_ring.h"
 #include "ring/raw_ring.h"
 #include "vballoon/balloon_device.h"
 
@@ -49,10 +51,15 @@ inline std::shared_ptr<const GuestMemory> memory_with_hole() {
       .value();
 }
 
+// Which ring a test has that does not say: ctest runs most of these tests once with each, see
+// CMakeLists.txt.
+inline bool packed_by_default() { return std::getenv("VBALLOON_TEST_PACKED_RINGS") != nullptr; }
+
 struct Setup {
   BalloonOptions device = {};                       // notify_* and log are the rig's own
   std::optional<Features> accepted = std::nullopt;  // unset: all that is offered
   std::uint16_t queue_size = 64;
+  bool packed = packed_by_default();  // offered and accepted, whatever the features above
   std::shared_ptr<const GuestMemory> memory = memory_with_hole();
   std::unique_ptr<Discarder> discarder = nullptr;  // unset: recorded()
 };
@@ -80,6 +87,10 @@ class Rig {
  public:
   explicit Rig(Setup setup = {}) : setup_(std::move(setup)), memory_(setup_.memory) {
     BalloonOptions& options = setup_.device;
+    if (setup_.packed) {
+      options.features = options.features.with(Feature::kRingPacked);
+      if (setup_.accepted) setup_.accepted = setup_.accepted->with(Feature::kRingPacked);
+    }
     options.notify_queue = [this](std::uint16_t queue) {
       ++interrupts_.at(queue);
       if (on_interrupt) on_interrupt();
@@ -115,7 +126,8 @@ class Rig {
   RecordingDiscarder& recorded() { return *recorded_; }
   DriverQueue& queue(std::uint16_t index) { return *queues_.at(index); }
   // The same rings by hand, for a driver that knows no rules.
-  RawRing raw(std::uint16_t index) const { return {memory_, ring_config(index)}; }
+  RawRing raw_split(std::uint16_t index) const { return {memory_, ring_config(index)}; }
+  RawPackedRing raw_packed(std::uint16_t index) const { return {memory_, ring_config(index)}; }
 
   // ---- registers ------------------------------------------------------------------------------
 
@@ -136,6 +148,11 @@ class Rig {
     config.event_index = accepted.has(Feature::kEventIdx);
     config.indirect = accepted.has(Feature::kIndirectDesc);
     return config;
+  }
+  // Where the device writes what it has used.
+  std::uint64_t used_address(std::uint16_t index) const {
+    const QueueConfig config = ring_config(index);
+    return config.packed ? config.descriptor_table : config.used_ring;
   }
   Rig& set_queues() {
     for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
@@ -176,12 +193,19 @@ class Rig {
     next_payload_ += (bytes.size() + 63) / 64 * 64;
     return buffer;
   }
-  // Makes one chain available.
+  // Makes one chain available, of buffers wherever the test wants them.
+  void offer(std::uint16_t index, std::span<const GuestBuffer> readable,
+             std::span<const GuestBuffer> writable = {}) {
+    if (!queue(index).add(readable, writable, 0)) throw std::length_error("ring is full");
+    (void)queue(index).publish();
+  }
+  void offer(std::uint16_t index, std::initializer_list<GuestBuffer> readable) {
+    offer(index, std::span(readable.begin(), readable.size()));
+  }
   void send(std::uint16_t index, const Message& message) {
     std::vector<GuestBuffer> readable;
     for (const auto& piece : message.pieces) readable.push_back(place(piece));
-    if (!queue(index).add(readable, message.writable, 0)) throw std::length_error("ring is full");
-    (void)queue(index).publish();
+    offer(index, readable, message.writable);
   }
   void serve(std::uint16_t index) {
     while (device_->process(index)) {

@@ -26,7 +26,6 @@ using testing::balanced;
 using testing::BlockingDiscarder;
 using ::testing::Each;
 using ::testing::ElementsAre;
-using testing::kNext;
 using testing::kPayloads;
 using testing::le32;
 using testing::pfn_message;
@@ -131,7 +130,7 @@ TEST_F(DiscardInFlightThreadsTest, PagesAreInTheBalloonMeanwhile) {
 }
 
 TEST_F(DiscardInFlightThreadsTest, BufferIsNotReturnedMeanwhile) {
-  EXPECT_EQ(rig_.raw(kInflateQueue).used_index(), 0);
+  EXPECT_THAT(rig_.completed(kInflateQueue), ::testing::IsEmpty());
 }
 
 TEST_F(DiscardInFlightThreadsTest, ResetReturnsAfterTheDiscard) {
@@ -177,12 +176,8 @@ TEST_F(DiscardInFlightThreadsTest, DeflateIsServedAfterTheDiscard) {
 // ---- a reset that wants in ----------------------------------------------------------------------
 
 // One chain of 4 GiB: the same 4 MiB of zeros over and over, so one page named 2^30 times.
-void offer_4_gib(testing::RawRing& ring) {
-  for (std::uint16_t i = 0; i < 1024; ++i) {
-    const auto next = static_cast<std::uint16_t>(i + 1);
-    ring.describe(i, {0, 4 << 20, i < 1023 ? kNext : std::uint16_t{0}, next});
-  }
-  ring.offer(0);
+void offer_4_gib(Rig& rig) {
+  rig.offer(kInflateQueue, std::vector<GuestBuffer>(1024, {0, 4 << 20}));
 }
 
 // Without that the reset would wait for all of it, which takes minutes.
@@ -192,8 +187,7 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageOf4Gib) {
   auto owned = std::make_unique<BlockingDiscarder>(std::move(recording));
   BlockingDiscarder& blocking = *owned;
   Rig rig({.queue_size = 1024, .discarder = std::move(owned)});
-  testing::RawRing ring = rig.start().raw(kInflateQueue);
-  offer_4_gib(ring);
+  offer_4_gib(rig.start());
   blocking.block();
   std::thread server([&rig] { rig.serve(kInflateQueue); });
   blocking.wait_until_blocked();
@@ -214,11 +208,10 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageThatNeverFillsTheBatch) {
   BalloonOptions options;
   options.clock = [&looks] { return std::chrono::nanoseconds(++looks); };
   Rig rig({.device = options, .queue_size = 1024});
-  testing::RawRing ring = rig.start().raw(kInflateQueue);
   std::vector<std::uint32_t> pfns(1 << 20);
   std::iota(pfns.begin(), pfns.end(), 0);
   std::memcpy(rig.host(0), pfns.data(), 4 << 20);
-  offer_4_gib(ring);
+  offer_4_gib(rig.start());
   const int before = looks;
   std::thread server([&rig] { rig.serve(kInflateQueue); });
   while (looks == before) std::this_thread::yield();  // until it serves

@@ -9,7 +9,6 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "device/device_fixture.h"
@@ -18,13 +17,19 @@ namespace vballoon {
 namespace {
 
 using testing::balanced;
+using testing::kAvail;
 using testing::kHigh;
 using testing::kHole;
 using testing::kIndirect;
+using testing::kNext;
 using testing::kPayloads;
 using testing::kRings;
+using testing::kUsed;
+using testing::kWrite;
 using testing::le64;
 using testing::RawDescriptor;
+using testing::RawPackedDescriptor;
+using testing::RawPackedRing;
 using testing::RawRing;
 using testing::record_head;
 using testing::Rig;
@@ -55,7 +60,7 @@ class HostileGuest {
               .discarder = make_kernel_discarder()}) {
     const auto fill = [](std::byte* page) { std::fill_n(page, kPageSize, kPattern); };
     for_each_protected_page(fill);
-    rig_.start();
+    start();
   }
 
   void step() {
@@ -64,14 +69,13 @@ class HostileGuest {
       case 0:
         return write_payload();
       case 1:
-        return ring().describe(below(kSize), any_descriptor(kSize));
+        return packed_ ? write_packed_descriptor() : write_split_descriptor();
       case 2:
-        return ring().describe_at(kTables, below(kTableEntries), any_descriptor(kTableEntries));
+        return packed_ ? write_packed_table() : write_split_table();
       case 3:
-        return ring().offer(*rc::gen::weightedElement<std::uint16_t>(
-            {{30, below(kSize)}, {1, kSize}, {1, 0xFFFF}}));
+        return packed_ ? packed_ring().append(any_packed_descriptor()) : offer_any_head();
       case 4:
-        return ring().set_avail_index(*rc::gen::arbitrary<std::uint16_t>());
+        return packed_ ? write_event() : split_ring().set_avail_index(any_number());
       case 5:
         return process();
       case 6:
@@ -88,7 +92,8 @@ class HostileGuest {
   // Whatever happened, a reset and a driver that knows the rules find a device that works.
   void check_at_the_end() {
     rig_.reset();
-    rig_.start().inflate(testing::message_of(dialect_, {{10, 2}}));
+    start();
+    rig_.inflate(testing::message_of(dialect_, {{10, 2}}));
     RC_ASSERT(rig_.completed(kInflateQueue).size() == 1u);
     RC_ASSERT(rig_.device().ballooned_pages() == 2u);
     check();
@@ -105,8 +110,39 @@ class HostileGuest {
     for (Pfn pfn = kHigh + 1; pfn < kRings / kPageSize; pfn += 2) on_page(rig_.host(pfn));
   }
 
-  RawRing ring() { return rig_.raw(below<std::uint16_t>(2)); }
+  // From then on rings are written from their beginning.
+  void start() {
+    rig_.start();
+    packed_rings_ = {rig_.raw_packed(kInflateQueue), rig_.raw_packed(kDeflateQueue)};
+  }
 
+  RawRing split_ring() { return rig_.raw_split(below<std::uint16_t>(2)); }
+  void write_split_descriptor() { split_ring().describe(below(kSize), any_descriptor(kSize)); }
+  void write_split_table() {
+    split_ring().describe_at(kTables, below(kTableEntries), any_descriptor(kTableEntries));
+  }
+  void offer_any_head() {
+    split_ring().offer(
+        *rc::gen::weightedElement<std::uint16_t>({{30, below(kSize)}, {1, kSize}, {1, 0xFFFF}}));
+  }
+
+  RawPackedRing& packed_ring() { return packed_rings_.at(below<std::size_t>(2)); }
+  static RawPackedDescriptor packed(const RawDescriptor& d, std::uint16_t bits = 0) {
+    return {d.address, d.length, d.next, static_cast<std::uint16_t>(d.flags | bits)};
+  }
+  RawPackedDescriptor any_packed_descriptor() { return packed(any_descriptor(kSize)); }
+  // Of any round, available or not.
+  void write_packed_descriptor() {
+    const auto bits = any_of<std::uint16_t>({0, kAvail, kUsed, kAvail | kUsed});
+    packed_ring().write(below(kSize), packed(any_descriptor(kSize), bits));
+  }
+  // No flag but WRITE counts there, so that all are buffers.
+  void write_packed_table() {
+    packed_ring().write_at(kTables, below(kTableEntries), packed(any_buffer(kTableEntries)));
+  }
+  void write_event() { packed_ring().set_driver_event({any_number(), any_number()}); }
+
+  static std::uint16_t any_number() { return *rc::gen::arbitrary<std::uint16_t>(); }
   static std::uint32_t any_pfn() { return 2 * *rc::gen::inRange<std::uint32_t>(1, 128); }
 
   std::uint64_t any_bitmap_word() {
@@ -136,31 +172,33 @@ class HostileGuest {
 
   std::uint64_t any_address() {
     const std::uint64_t unit = dialect_ == Dialect::kPageBitmap ? 8 : 1;
-    switch (below(6)) {
+    switch (below(5)) {
       case 0:  // a page that may go
         return below<std::uint64_t>(0x100) << kPageShift;
       case 1:  // inside such a page
         return (below<std::uint64_t>(0x100) << kPageShift) + 8;
       case 2:
         return any_of<std::uint64_t>({kHole << kPageShift, std::uint64_t{1} << 40});
-      case 3:
-        return kTables;
       default:
         return kPayloads + unit * below<std::uint64_t>(64);
     }
   }
 
-  RawDescriptor any_descriptor(std::uint16_t indices) {
+  static std::uint16_t any_next(std::uint16_t indices) {
+    return static_cast<std::uint16_t>(below(indices + 2));
+  }
+  RawDescriptor any_buffer(std::uint16_t indices) {
+    const auto length = any_of<std::uint32_t>({0, 1, 4, 8, 16, 64, 256, 0x1000, 0x4000, 0x10000});
     const auto flags =
-        *rc::gen::weightedElement<std::uint16_t>({{8, 0}, {8, 1}, {6, 2}, {6, 3}, {4, 4}, {1, 7}});
-    const std::uint64_t address = (flags & kIndirect) != 0 ? kTables : any_address();
-    // Tables hold odd numbers: only as tables they are read.
-    const bool is_table = (flags & kIndirect) != 0;
-    const std::uint32_t length =
-        is_table ? any_of<std::uint32_t>({0, 16, 64, 16 * kTableEntries, 17})
-                 : any_of<std::uint32_t>({0, 1, 4, 8, 16, 64, 256, 0x1000, 0x4000, 0x10000});
-    const auto next = static_cast<std::uint16_t>(below(indices + 2));
-    return {address == kTables && !is_table ? kPayloads : address, length, flags, next};
+        *rc::gen::weightedElement<std::uint16_t>({{8, 0}, {8, kNext}, {6, kWrite}, {6, 3}});
+    return {any_address(), length, flags, any_next(indices)};
+  }
+  // A buffer or a table. Tables hold odd numbers: only as tables they are read.
+  RawDescriptor any_descriptor(std::uint16_t indices) {
+    if (below(33) >= 5) return any_buffer(indices);
+    const auto length = any_of<std::uint32_t>({0, 16, 64, 16 * kTableEntries, 17});
+    const auto flags = *rc::gen::weightedElement<std::uint16_t>({{4, kIndirect}, {1, 7}});
+    return {kTables, length, flags, any_next(indices)};
   }
 
   void process() {
@@ -171,7 +209,7 @@ class HostileGuest {
   void restart_if_needed() {
     if (rig_.device().read_status() == Rig::kRunning) return;
     rig_.reset();
-    rig_.start();
+    start();
   }
 
   void check() {
@@ -180,7 +218,9 @@ class HostileGuest {
   }
 
   const Dialect dialect_;
+  const bool packed_ = testing::packed_by_default();
   Rig rig_;
+  std::vector<RawPackedRing> packed_rings_;  // as far as they were written
 };
 
 void run_hostile_guest(Dialect dialect) {

@@ -87,7 +87,7 @@ class MessageReaderTest : public ::testing::Test {
   static constexpr std::uint64_t kMemoryBytes = 8 << 20;
   std::shared_ptr<const GuestMemory> memory_ =
       GuestMemory::allocate(std::vector<RegionLayout>{{0, kMemoryBytes}}).value();
-  QueueConfig config_ = lay_out_ring(1024, 0).config;
+  QueueConfig config_ = lay_out_ring(1024, 0, testing::packed_by_default()).config;
   std::unique_ptr<DriverQueue> driver_;
   DeviceQueue device_;
   std::uint64_t next_ = 0x10000;

@@ -26,7 +26,7 @@ using testing::Rig;
 using testing::speaking;
 
 Features offer_of(BalloonOptions options) {
-  return Rig({.device = std::move(options)}).device().offered_features();
+  return Rig({.device = std::move(options), .packed = false}).device().offered_features();
 }
 
 // Why a device with these options cannot be made.

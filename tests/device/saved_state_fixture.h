@@ -19,6 +19,9 @@ namespace vballoon::testing {
 
 class SavedStateFixture : public ::testing::Test {
  protected:
+  explicit SavedStateFixture(bool packed = packed_by_default())
+      : rig_({.device = options(), .packed = packed}) {}
+
   static constexpr std::uint16_t kStatsQueue = 2;
   static constexpr std::uint16_t kHintQueue = 3;
   static constexpr std::uint16_t kReportQueue = 4;
@@ -68,7 +71,7 @@ class SavedStateFixture : public ::testing::Test {
 
   std::chrono::nanoseconds now_ = std::chrono::hours(1);
   PageRanges hinted_;
-  Rig rig_{{.device = options()}};
+  Rig rig_;
 };
 
 }  // namespace vballoon::testing

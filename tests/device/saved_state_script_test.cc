@@ -268,11 +268,9 @@ class GuestRun {
   std::vector<std::byte> rings() {
     std::vector<std::byte> all;
     for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
-      const QueueConfig config = rig_.ring_config(index);
-      const std::uint64_t bytes = config.packed ? 16 * kQueueSize : 4 + 8 * kQueueSize;
-      std::vector<std::byte> ring(bytes);
-      EXPECT_TRUE(
-          rig_.memory().read(config.packed ? config.descriptor_table : config.used_ring, ring));
+      const bool packed = rig_.ring_config(index).packed;
+      std::vector<std::byte> ring(packed ? 16 * kQueueSize : 4 + 8 * kQueueSize);
+      EXPECT_TRUE(rig_.memory().read(rig_.used_address(index), ring));
       all.insert(all.end(), ring.begin(), ring.end());
     }
     return all;

@@ -83,9 +83,15 @@ TEST_F(SavedStateTest, KickBeforeDriverOkIsRemembered) {
   EXPECT_THAT(rig_.woken(), ElementsAre(kDeflateQueue));
 }
 
-TEST_F(SavedStateTest, DeviceThatNeedsAResetStillDoes) {
+class SavedStateOfSplitRingsTest : public testing::SavedStateFixture {
+ protected:
+  SavedStateOfSplitRingsTest() : SavedStateFixture(false) {}
+};
+
+// Nothing that stands on a packed ring breaks it.
+TEST_F(SavedStateOfSplitRingsTest, DeviceThatNeedsAResetStillDoes) {
   rig_.start();
-  rig_.raw(kInflateQueue).set_avail_index(1000);
+  rig_.raw_split(kInflateQueue).set_avail_index(1000);
   rig_.serve(kInflateQueue);
   ASSERT_NE(rig_.device().read_status() & kStatusNeedsReset, 0);
 
@@ -215,7 +221,7 @@ TEST_F(SavedStateTest, DeviceThatIsDestroyedDoesNotTouchTheRingsOfTheRestoredOne
   const auto state = rig_.device().save();
   std::vector<std::byte> before(kPageSize);
   std::vector<std::byte> after(kPageSize);
-  const std::uint64_t used = rig_.ring_config(kStatsQueue).used_ring;
+  const std::uint64_t used = rig_.used_address(kStatsQueue);
   ASSERT_TRUE(rig_.memory().read(used, before));
 
   rig_.replace_device();

@@ -177,7 +177,7 @@ TEST_F(DeviceStatsTest, GuestIsAskedAgainAfterAnAnswerThatCannotBeRead) {
   rig_.device().set_stats_interval(kSecond);
   now_ = kSecond;
   rig_.device().tick();
-  rig_.raw(kStatsQueue).offer(1, {0x400 * kPageSize, 16, 0, 0});
+  rig_.offer(kStatsQueue, {{testing::kHole * kPageSize, 16}});
   rig_.serve(kStatsQueue);
 
   EXPECT_EQ(rig_.device().tick(), 2 * kSecond);
@@ -226,13 +226,14 @@ TEST_F(DeviceStatsTest, ExtraBuffersComeBackHoweverManyTheyAre) {
 TEST(DeviceStatsInOrderTest, MalformedBuffersBehindTheHeldOneDoNotKeepTheDeviceBusy) {
   constexpr std::uint16_t kSize = 4;
   Rig rig({.device = {.features = Features{Feature::kStatsVq, Feature::kInOrder}},
-           .queue_size = kSize});
+           .queue_size = kSize,
+           .packed = false});
   rig.start();
   rig.send(kStatsQueue, free_memory(1));
   rig.serve(kStatsQueue);
 
   for (int i = 0; i < kSize; ++i) {
-    rig.raw(kStatsQueue).offer(1, {testing::kPayloads, 16, testing::kIndirect, 0});
+    rig.raw_split(kStatsQueue).offer(1, {testing::kPayloads, 16, testing::kIndirect, 0});
   }
 
   EXPECT_FALSE(rig.device().process(kStatsQueue));

@@ -94,8 +94,8 @@ TEST_F(PagePoisonTest, ZeroedPageIsAsInitOnFreeLeavesIt) {
 }
 
 TEST_F(PagePoisonTest, DriverWritesTheByteFourTimes) {
-  EXPECT_EQ(poison_.poison_val(), 0xaaaaaaaau);
-  EXPECT_EQ(PagePoison(memory_, kInitOnFreeByte).poison_val(), 0u);
+  EXPECT_EQ(poison_.value(), 0xaaaaaaaau);
+  EXPECT_EQ(PagePoison(memory_, kInitOnFreeByte).value(), 0u);
 }
 
 TEST_F(PagePoisonTest, BootingGuestFillsWhatIsFree) {

@@ -27,7 +27,7 @@ class VBALLOON_EXPORT PagePoison {
   PagePoison(std::shared_ptr<const GuestMemory> memory, std::uint8_t byte);
 
   // What the driver writes into poison_val: the byte, four times.
-  [[nodiscard]] std::uint32_t poison_val() const { return 0x01010101u * byte_; }
+  [[nodiscard]] std::uint32_t value() const { return 0x01010101u * byte_; }
 
   // Fills pages that are about to be freed; they lie in guest memory, as those of the others do.
   void fill(PageRange freed) const;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "ring/chain_walk.h"
+#include "ring/split_walk.h"
 
 #include <cassert>
 
 namespace vballoon {
 namespace {
 
-class ChainWalk {
+class SplitWalk {
  public:
-  ChainWalk(const DeviceMemory& memory, const SplitLayout& layout, bool indirect_negotiated,
+  SplitWalk(const DeviceMemory& memory, const SplitLayout& layout, bool indirect_negotiated,
             std::span<GuestBuffer> buffers, WalkedChain& chain)
       : memory_(memory),
         layout_(layout),
@@ -67,7 +67,7 @@ std::optional<Errc> walk_chain(const DeviceMemory& memory, const SplitLayout& la
                                bool indirect_negotiated, std::uint16_t head,
                                std::span<GuestBuffer> buffers, WalkedChain& chain) {
   assert(head < layout.size() && buffers.size() >= layout.size());
-  return ChainWalk(memory, layout, indirect_negotiated, buffers, chain).walk_table(head);
+  return SplitWalk(memory, layout, indirect_negotiated, buffers, chain).walk_table(head);
 }
 
 }  // namespace vballoon

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Follows one descriptor chain of an untrusted driver in a split ring (virtio 1.3, sections 2.7.4
 // and 2.7.5).
-#ifndef VBALLOON_SRC_RING_CHAIN_WALK_H_
-#define VBALLOON_SRC_RING_CHAIN_WALK_H_
+#ifndef VBALLOON_SRC_RING_SPLIT_WALK_H_
+#define VBALLOON_SRC_RING_SPLIT_WALK_H_
 
 #include <cstdint>
 #include <optional>
@@ -25,4 +25,4 @@ namespace vballoon {
 
 }  // namespace vballoon
 
-#endif  // VBALLOON_SRC_RING_CHAIN_WALK_H_
+#endif  // VBALLOON_SRC_RING_SPLIT_WALK_H_

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Chains of a hostile driver (src/ring/chain_walk.cc), as a device sees them through pop().
-#include "ring/chain_walk.h"
+// Chains of a hostile driver (src/ring/split_walk.cc), as a device sees them through pop().
+#include "ring/split_walk.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ using testing::kNext;
 using testing::kWrite;
 using testing::RawUsed;
 
-class ChainWalkTest : public testing::DeviceQueueFixture {
+class SplitWalkTest : public testing::DeviceQueueFixture {
  protected:
   // Descriptors `from` to `to` in a row, each naming 16 bytes and the next one.
   void describe_row(std::uint16_t from, std::uint16_t to) {
@@ -36,7 +36,7 @@ class ChainWalkTest : public testing::DeviceQueueFixture {
   }
 };
 
-TEST_F(ChainWalkTest, ReadableAndWritableBuffersAreToldApart) {
+TEST_F(SplitWalkTest, ReadableAndWritableBuffersAreToldApart) {
   ring_.describe(3, {0x30000, 10, kNext, 1});
   ring_.describe(1, {0x31000, 20, kNext, 6});
   ring_.describe(6, {0x32000, 30, kWrite, 0});
@@ -49,7 +49,7 @@ TEST_F(ChainWalkTest, ReadableAndWritableBuffersAreToldApart) {
   EXPECT_EQ(chain.readable_bytes(), 30u);
 }
 
-TEST_F(ChainWalkTest, BufferOutsideMemoryIsNotTheWalksConcern) {
+TEST_F(SplitWalkTest, BufferOutsideMemoryIsNotTheWalksConcern) {
   ring_.offer(0, {~std::uint64_t{0}, 4096, kWrite, 0});
 
   const DescriptorChain chain = pop_chain();
@@ -57,7 +57,7 @@ TEST_F(ChainWalkTest, BufferOutsideMemoryIsNotTheWalksConcern) {
   EXPECT_THAT(chain.writable(), ElementsAre(GuestBuffer{~std::uint64_t{0}, 4096}));
 }
 
-TEST_F(ChainWalkTest, BufferOfLengthZeroStays) {
+TEST_F(SplitWalkTest, BufferOfLengthZeroStays) {
   ring_.offer(0, {kPayload, 0, 0, 0});
 
   const DescriptorChain chain = pop_chain();
@@ -65,7 +65,7 @@ TEST_F(ChainWalkTest, BufferOfLengthZeroStays) {
   EXPECT_THAT(chain.readable(), ElementsAre(GuestBuffer{kPayload, 0}));
 }
 
-TEST_F(ChainWalkTest, ChainAsLongAsTheQueueIsTaken) {
+TEST_F(SplitWalkTest, ChainAsLongAsTheQueueIsTaken) {
   describe_row(0, 6);
   ring_.describe(7, {kPayload, 16, 0, 0});
   ring_.offer(0);
@@ -75,7 +75,7 @@ TEST_F(ChainWalkTest, ChainAsLongAsTheQueueIsTaken) {
   EXPECT_EQ(chain.readable().size(), 8u);
 }
 
-TEST_F(ChainWalkTest, LoopIsReturnedWithLengthZero) {
+TEST_F(SplitWalkTest, LoopIsReturnedWithLengthZero) {
   describe_row(0, 7);
   ring_.describe(7, {kPayload, 16, kNext, 0});
   ring_.offer(0);
@@ -85,7 +85,7 @@ TEST_F(ChainWalkTest, LoopIsReturnedWithLengthZero) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-TEST_F(ChainWalkTest, DescriptorThatNamesItselfIsReturned) {
+TEST_F(SplitWalkTest, DescriptorThatNamesItselfIsReturned) {
   ring_.offer(5, {kPayload, 0, kNext, 5});
 
   EXPECT_EQ(pop_error_and_publish(), Errc::kDescriptorLoop);
@@ -93,7 +93,7 @@ TEST_F(ChainWalkTest, DescriptorThatNamesItselfIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{5, 0}));
 }
 
-TEST_F(ChainWalkTest, NextOutsideTheTableIsReturned) {
+TEST_F(SplitWalkTest, NextOutsideTheTableIsReturned) {
   ring_.offer(2, {kPayload, 16, kNext, 8});
 
   EXPECT_EQ(pop_error_and_publish(), Errc::kDescriptorIndexOutOfRange);
@@ -101,7 +101,7 @@ TEST_F(ChainWalkTest, NextOutsideTheTableIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{2, 0}));
 }
 
-TEST_F(ChainWalkTest, NextWithoutItsFlagIsIgnored) {
+TEST_F(SplitWalkTest, NextWithoutItsFlagIsIgnored) {
   ring_.offer(2, {kPayload, 16, 0, 60000});
 
   const DescriptorChain chain = pop_chain();
@@ -109,7 +109,7 @@ TEST_F(ChainWalkTest, NextWithoutItsFlagIsIgnored) {
   EXPECT_THAT(chain.readable(), ElementsAre(GuestBuffer{kPayload, 16}));
 }
 
-TEST_F(ChainWalkTest, ReadableBehindWritableIsReturned) {
+TEST_F(SplitWalkTest, ReadableBehindWritableIsReturned) {
   ring_.describe(1, {kPayload, 16, 0, 0});
   ring_.offer(0, {kPayload, 16, kWrite | kNext, 1});
 
@@ -118,7 +118,7 @@ TEST_F(ChainWalkTest, ReadableBehindWritableIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-TEST_F(ChainWalkTest, FourGibibytesAreTaken) {
+TEST_F(SplitWalkTest, FourGibibytesAreTaken) {
   ring_.describe(1, {0, 1, kWrite, 0});
   ring_.offer(0, {0, 0xFFFFFFFF, kWrite | kNext, 1});
 
@@ -127,7 +127,7 @@ TEST_F(ChainWalkTest, FourGibibytesAreTaken) {
   EXPECT_EQ(chain.writable().size(), 2u);
 }
 
-TEST_F(ChainWalkTest, OneByteOverFourGibibytesIsReturned) {
+TEST_F(SplitWalkTest, OneByteOverFourGibibytesIsReturned) {
   ring_.describe(1, {0, 2, kWrite, 0});
   ring_.offer(0, {0, 0xFFFFFFFF, kNext, 1});
 
@@ -136,7 +136,7 @@ TEST_F(ChainWalkTest, OneByteOverFourGibibytesIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-TEST_F(ChainWalkTest, IndirectWithoutTheFeatureIsReturned) {
+TEST_F(SplitWalkTest, IndirectWithoutTheFeatureIsReturned) {
   describe_table_row(2);
   ring_.offer(0, {kTable, 32, kIndirect, 0});
 
@@ -145,7 +145,7 @@ TEST_F(ChainWalkTest, IndirectWithoutTheFeatureIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-class IndirectWalkTest : public ChainWalkTest {
+class IndirectWalkTest : public SplitWalkTest {
  protected:
   IndirectWalkTest() { start_with_indirect(); }
 };
@@ -298,7 +298,7 @@ TEST_F(IndirectWalkTest, ReadableBehindWritableInATableIsReturned) {
   EXPECT_THAT(returned(), ElementsAre(RawUsed{0, 0}));
 }
 
-TEST(ChainWalkRegionsTest, TableAcrossAdjacentRegionsIsRead) {
+TEST(SplitWalkRegionsTest, TableAcrossAdjacentRegionsIsRead) {
   const auto memory =
       GuestMemory::allocate(std::vector<RegionLayout>{{0, 0x10000}, {0x10000, 0x10000}}).value();
   QueueConfig config = testing::raw_config(8);
