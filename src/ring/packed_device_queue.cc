@@ -45,14 +45,15 @@ QueuePosition DeviceQueue::PackedImpl::position() const {
 DeviceQueue::Impl::Take DeviceQueue::PackedImpl::take_next(Taken& taken) {
   const auto room = static_cast<std::uint16_t>(layout_.size() - unreturned_);
   if (room == 0) return Take::kNothing;
-  const PackedList list =
-      walk_list(memory(), layout_, indirect_, next_avail_, room, taken.buffers, taken.chain);
+  PackedList list;
+  const auto error =
+      walk_list(memory(), layout_, indirect_, next_avail_, room, taken.buffers, list, taken.chain);
   if (list.entries == 0) return Take::kNothing;
   taken.entry = {.id = list.id, .entries = list.entries, .place = next_avail_.word()};
   next_avail_.advance(list.entries, layout_.size());
   unreturned_ = static_cast<std::uint16_t>(unreturned_ + list.entries);
-  if (!list.error) return Take::kChain;
-  taken.error = *list.error;
+  if (!error) return Take::kChain;
+  taken.error = *error;
   return Take::kMalformed;
 }
 

@@ -51,14 +51,15 @@ void DriverQueue::PackedImpl::add(const Pieces& pieces, std::uint64_t token) {
   const std::size_t count = pieces.count();
   const std::uint16_t id = take_entries(pieces, static_cast<std::uint16_t>(count), token);
   const PackedPlace first = next_avail_;
+  PackedPlace place = first;  // no member: stays in a register
   for (std::size_t i = 0; i < count; ++i) {
-    layout_.store_descriptor(next_avail_.index(), {pieces[i].address, pieces[i].length, id, 0});
+    layout_.store_descriptor(place.index(), {pieces[i].address, pieces[i].length, id, 0});
     if (i != 0) {
-      layout_.flags(next_avail_.index())
-          .store(flags_of(pieces, i, next_avail_), std::memory_order_release);
+      layout_.flags(place.index()).store(flags_of(pieces, i, place), std::memory_order_release);
     }
-    next_avail_.advance(1, layout_.size());
+    place.advance(1, layout_.size());
   }
+  next_avail_ = place;
   make_available(first, flags_of(pieces, 0, first));
 }
 
@@ -101,21 +102,15 @@ bool DriverQueue::PackedImpl::publish() {
 // A device that writes nonsense costs at most one turn for each entry, and its own place in the
 // ring. In order, the entries of a batch behind its first are not written, and not read.
 std::optional<DriverQueue::Used> DriverQueue::PackedImpl::take_used() {
+  if (batch) return go_on_behind(hand_out(*batch));
   for (std::uint16_t turn = 0; turn < layout_.size(); ++turn) {
-    std::optional<Answer> answer = batch;
-    if (!answer) {
-      const std::uint16_t flags = layout_.flags(next_used_.index()).load(std::memory_order_acquire);
-      if (!is_used(flags, next_used_.wrap())) return std::nullopt;
-      const PackedDescriptor used = layout_.load_descriptor(next_used_.index(), flags);
+    const std::uint16_t flags = layout_.flags(next_used_.index()).load(std::memory_order_acquire);
+    if (!is_used(flags, next_used_.wrap())) return std::nullopt;
+    const PackedDescriptor used = layout_.load_descriptor(next_used_.index(), flags);
+    if (given_out(used.id)) {
       // Without the flag nothing was written and the length has no meaning (2.8.4).
-      if (given_out(used.id)) {
-        answer = {used.id, (flags & kDescriptorWrite) != 0 ? used.length : 0};
-      }
-    }
-    if (answer) {
-      const HandedOut handed = hand_out(*answer);
-      next_used_.advance(handed.descriptors, layout_.size());
-      return handed.used;
+      const bool has_length = (flags & kDescriptorWrite) != 0;
+      return go_on_behind(hand_out({used.id, has_length ? used.length : 0}));
     }
     ++bogus_used;
     next_used_.advance(1, layout_.size());

@@ -31,6 +31,10 @@ struct DriverQueue::PackedImpl final : DriverQueue::Impl {
  private:
   void clear_rings() const;
   void make_available(PackedPlace first, std::uint16_t flags);
+  Used go_on_behind(const HandedOut& handed) {
+    next_used_.advance(handed.descriptors, layout_.size());
+    return handed.used;
+  }
 
   const PackedLayout layout_;
   PackedPlace next_avail_;         // the entry to fill next

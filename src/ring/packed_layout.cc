@@ -19,23 +19,4 @@ std::optional<PackedLayout> PackedLayout::locate(const DeviceMemory& memory,
   return layout;
 }
 
-PackedDescriptor PackedLayout::load_descriptor(std::uint16_t index, std::uint16_t flags) const {
-  std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
-  return {GuestField<std::uint64_t>(at + offsetof(PackedDescriptor, address)).load(),
-          GuestField<std::uint32_t>(at + offsetof(PackedDescriptor, length)).load(),
-          GuestField<std::uint16_t>(at + offsetof(PackedDescriptor, id)).load(), flags};
-}
-
-void PackedLayout::store_descriptor(std::uint16_t index, const PackedDescriptor& descriptor) const {
-  std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
-  GuestField<std::uint64_t>(at + offsetof(PackedDescriptor, address)).store(descriptor.address);
-  store_used(index, descriptor.id, descriptor.length);
-}
-
-void PackedLayout::store_used(std::uint16_t index, std::uint16_t id, std::uint32_t length) const {
-  std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
-  GuestField<std::uint32_t>(at + offsetof(PackedDescriptor, length)).store(length);
-  GuestField<std::uint16_t>(at + offsetof(PackedDescriptor, id)).store(id);
-}
-
 }  // namespace vballoon

@@ -128,11 +128,24 @@ class PackedLayout {
                  offsetof(PackedDescriptor, flags));
   }
   // The rest of an entry, beside flags that were read before.
-  [[nodiscard]] PackedDescriptor load_descriptor(std::uint16_t index, std::uint16_t flags) const;
+  [[nodiscard]] PackedDescriptor load_descriptor(std::uint16_t index, std::uint16_t flags) const {
+    std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
+    return {GuestField<std::uint64_t>(at + offsetof(PackedDescriptor, address)).load(),
+            GuestField<std::uint32_t>(at + offsetof(PackedDescriptor, length)).load(),
+            GuestField<std::uint16_t>(at + offsetof(PackedDescriptor, id)).load(), flags};
+  }
   // Everything but the flags.
-  void store_descriptor(std::uint16_t index, const PackedDescriptor& descriptor) const;
+  void store_descriptor(std::uint16_t index, const PackedDescriptor& descriptor) const {
+    std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
+    GuestField<std::uint64_t>(at + offsetof(PackedDescriptor, address)).store(descriptor.address);
+    store_used(index, descriptor.id, descriptor.length);
+  }
   // A used descriptor has no address.
-  void store_used(std::uint16_t index, std::uint16_t id, std::uint32_t length) const;
+  void store_used(std::uint16_t index, std::uint16_t id, std::uint32_t length) const {
+    std::byte* const at = descriptors_ + sizeof(PackedDescriptor) * index;
+    GuestField<std::uint32_t>(at + offsetof(PackedDescriptor, length)).store(length);
+    GuestField<std::uint16_t>(at + offsetof(PackedDescriptor, id)).store(id);
+  }
 
   [[nodiscard]] Event driver_event() const { return Event(driver_event_); }
   [[nodiscard]] Event device_event() const { return Event(device_event_); }

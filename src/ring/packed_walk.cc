@@ -53,36 +53,30 @@ class ListWalk {
 }  // namespace
 
 // A list that is malformed is followed to its end: the id that returns it stands there.
-PackedList walk_list(const DeviceMemory& memory, const PackedLayout& layout,
-                     bool indirect_negotiated, PackedPlace place, std::uint16_t room,
-                     std::span<GuestBuffer> buffers, WalkedChain& chain) {
+std::optional<Errc> walk_list(const DeviceMemory& memory, const PackedLayout& layout,
+                              bool indirect_negotiated, PackedPlace place, std::uint16_t room,
+                              std::span<GuestBuffer> buffers, PackedList& list,
+                              WalkedChain& chain) {
   assert(room != 0 && room <= layout.size() && buffers.size() >= layout.size());
-  PackedList list;
   std::uint16_t flags = layout.flags(place.index()).load(std::memory_order_acquire);
-  if (!is_available(flags, place.wrap())) return list;
+  if (!is_available(flags, place.wrap())) return std::nullopt;
 
   ListWalk walk(memory, layout, indirect_negotiated, buffers, chain);
-  std::optional<Errc> cut;
+  std::uint16_t entries = 0;
+  std::optional<Errc> error;
   while (true) {
     const PackedDescriptor descriptor = layout.load_descriptor(place.index(), flags);
     const bool last = (flags & kDescriptorNext) == 0;
-    if (!list.error) list.error = walk.take(descriptor, last && list.entries == 0);
-    list.id = descriptor.id;
-    ++list.entries;
-    if (last) return list;
-    if (list.entries == room) {
-      cut = Errc::kDescriptorLoop;
-      break;
-    }
+    if (!error) error = walk.take(descriptor, last && entries == 0);
+    list = {descriptor.id, ++entries};
+    if (last) return error;
+    if (entries == room) return error.value_or(Errc::kDescriptorLoop);
     place.advance(1, layout.size());
     flags = layout.flags(place.index()).load(std::memory_order_acquire);
     if (!is_available(flags, place.wrap())) {
-      cut = Errc::kDescriptorIndexOutOfRange;
-      break;
+      return error.value_or(Errc::kDescriptorIndexOutOfRange);
     }
   }
-  if (!list.error) list.error = cut;
-  return list;
 }
 
 }  // namespace vballoon

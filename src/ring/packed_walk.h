@@ -17,17 +17,18 @@
 namespace vballoon {
 
 struct PackedList {
-  std::uint16_t id = 0;            // of the buffer, from the last descriptor
-  std::uint16_t entries = 0;       // of the ring: both sides skip as many; 0: none is available
-  std::optional<Errc> error = {};  // why it is malformed; `id` and `entries` are right all the same
+  std::uint16_t id = 0;       // of the buffer, from the last descriptor
+  std::uint16_t entries = 0;  // of the ring: both sides skip as many; 0: none is available
 };
 
 // Copies the buffers of the list at `place` to `buffers`, which has room for a queue's size of
 // them; each descriptor is read once, and not before its flags say that it is available. A list
-// ends after `room` entries (at least one), whatever its flags say.
-[[nodiscard]] PackedList walk_list(const DeviceMemory& memory, const PackedLayout& layout,
-                                   bool indirect_negotiated, PackedPlace place, std::uint16_t room,
-                                   std::span<GuestBuffer> buffers, WalkedChain& chain);
+// ends after `room` entries (at least one), whatever its flags say. Says why the list is malformed,
+// if it is; `list` is right all the same.
+[[nodiscard]] std::optional<Errc> walk_list(const DeviceMemory& memory, const PackedLayout& layout,
+                                            bool indirect_negotiated, PackedPlace place,
+                                            std::uint16_t room, std::span<GuestBuffer> buffers,
+                                            PackedList& list, WalkedChain& chain);
 
 }  // namespace vballoon
 

@@ -32,13 +32,12 @@ using testing::RawPackedRing;
 using testing::RawRing;
 using testing::RawUsed;
 using testing::Rig;
-using testing::Setup;
 
 constexpr std::uint16_t kSize = 64;  // of the rig's queues
 
 class HostileRingTest : public ::testing::Test {
  protected:
-  explicit HostileRingTest(bool packed) : rig_(Setup{.packed = packed}) { rig_.start(); }
+  explicit HostileRingTest(bool packed) : rig_({.packed = packed}) { rig_.start(); }
 
   bool needs_reset() { return (rig_.device().read_status() & kStatusNeedsReset) != 0; }
 
@@ -357,12 +356,12 @@ TEST(HostilePackedFloodTest, DriverThatOffersMoreForEachMalformedListCannotHoldT
   rig.start();
   RawPackedRing ring = rig.raw_packed(kInflateQueue);
   const RawPackedDescriptor empty_table{kPayloads, 0, 0, kIndirect};
-  rig.on_log = [&] { ring.append(empty_table); };  // as above
+  // As above, but that an entry which was not returned yet is lost when it is written again.
+  rig.on_log = [&] { ring.append(empty_table); };
   ring.append(empty_table);
 
-  const bool more = rig.device().process(kInflateQueue);
+  (void)rig.device().process(kInflateQueue);
 
-  EXPECT_TRUE(more);
   EXPECT_EQ(rig.errors(Errc::kBadIndirectTable), kSize);
 }
 

@@ -208,11 +208,20 @@ TEST_F(DeviceQueueSetUpTest, ThirdQueueIsRefused) {
   EXPECT_EQ(rig_.errors(Errc::kBadQueueConfig), 2u);
 }
 
-TEST_F(DeviceQueueSetUpTest, SizesThatAreNoPowerOfTwoAreRefused) {
+TEST_F(DeviceQueueSetUpTest, SizeOfZeroIsRefused) {
   rig_.negotiate();
 
   EXPECT_EQ(set_up([](QueueConfig& c) { c.size = 0; }), Errc::kBadQueueConfig);
-  EXPECT_EQ(set_up([](QueueConfig& c) { c.size = 65; }), Errc::kBadQueueConfig);
+}
+
+TEST(DeviceSplitRingTest, SizeThatIsNoPowerOfTwoIsRefused) {
+  Rig rig({.packed = false});
+  rig.negotiate();
+  QueueConfig config = rig.ring_config(kInflateQueue);
+  config.size = 65;
+
+  EXPECT_FALSE(rig.device().set_queue(kInflateQueue, config));
+  EXPECT_EQ(rig.errors(Errc::kBadQueueConfig), 1u);
 }
 
 TEST_F(DeviceQueueSetUpTest, SizeBeyondTheDevicesOwnIsRefused) {
@@ -240,7 +249,7 @@ TEST_F(DeviceQueueSetUpTest, AddressesThatAreNotAlignedAreRefused) {
 TEST_F(DeviceQueueSetUpTest, RingOutsideGuestMemoryIsRefused) {
   rig_.negotiate();
 
-  EXPECT_EQ(set_up([](QueueConfig& c) { c.used_ring = testing::kHole * kPageSize - 4; }),
+  EXPECT_EQ(set_up([](QueueConfig& c) { c.descriptor_table = testing::kHole * kPageSize - 16; }),
             Errc::kBadQueueConfig);
   EXPECT_EQ(set_up([](QueueConfig& c) { c.descriptor_table = ~std::uint64_t{15}; }),
             Errc::kBadQueueConfig);

@@ -94,13 +94,16 @@ class Session {
     if ((more & 128) != 0) options.discards_owed = [] {};
     options.on_free_page_hints = [this](std::span<const PageRange> pages) { take_hints(pages); };
     options.clock = [this] { return now_; };
-    options_ = options;
-    auto made = MmioTransport::create(
-        watched().memory(),
-        std::make_unique<WatchedDiscarder>(watched(), static_cast<DiscardStrategy>(kind / 3 % 3)),
-        std::move(options));
+    options_ = std::move(options);
+    strategy_ = static_cast<DiscardStrategy>(kind / 3 % 3);
+    transport_ = make_transport();
+  }
+  std::unique_ptr<MmioTransport> make_transport() {
+    auto made = MmioTransport::create(watched().memory(),
+                                      std::make_unique<WatchedDiscarder>(watched(), strategy_),
+                                      BalloonOptions(options_));
     check(made.has_value(), "the options make a device");
-    transport_ = std::move(*made);
+    return std::move(*made);
   }
 
   void write(MmioRegister which, std::uint32_t value) {
@@ -304,6 +307,20 @@ class Session {
 
   // ---- what the embedder does ------------------------------------------------------------------
 
+  // Another device goes on where this one stood; the driver does not notice.
+  void move() {
+    while (inhibited_ != 0) resume();
+    const std::uint8_t before = status();
+    const std::uint64_t ballooned = device().ballooned_pages();
+    watched().allow(model_.put_off());
+    const auto state = transport_->save();
+    watched().allow({});
+    auto other = make_transport();
+    check(other->restore(state).has_value(), "a state that was saved is restored");
+    transport_ = std::move(other);
+    check(status() == before && device().ballooned_pages() == ballooned,
+          "a restored device is as the saved one was");
+  }
   void take_hints(std::span<const PageRange> pages) {
     WatchedPages hinted;
     Pfn end = 0;
@@ -370,7 +387,8 @@ class Session {
         if (const auto queue = take_queue()) serve(*queue);
         return;
       case 8:
-        return how == 0 ? reset() : reset_queue();
+        if (how == 0) return reset();
+        return how % 4 == 1 ? move() : reset_queue();
       case 9:
         (void)device().set_target_pages(input_.take<std::uint16_t>() % 512);
         return;
@@ -439,6 +457,7 @@ class Session {
   FuzzInput& input_;
   nanoseconds now_{0};
   BalloonOptions options_;
+  DiscardStrategy strategy_ = DiscardStrategy::kPerPage;
   std::unique_ptr<MmioTransport> transport_;
   FuzzDriver driver_;
   ChangeModel model_;

@@ -5,22 +5,30 @@
 // Input: the options; messages for the device that is saved, which works in small steps; then
 // places and values. The oracle: an unchanged state is restored; a refused one leaves the device as
 // it was; one that was taken over can be saved and restored once more, its device is served in a
-// bounded number of turns, and its metrics add up.
+// bounded number of turns, and its metrics add up. A device whose state was not changed discards
+// only what messages name; one that goes on with a changed state may take anything in guest memory
+// for a message.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "base/page_set.h"
 #include "device/saved_state.h"
 #include "fuzz/fuzz_input.h"
 #include "fuzz/guarded_memory.h"
+#include "fuzz/naive_decoder.h"
 #include "ring/hand_driver.h"
 #include "vballoon/balloon_device.h"
 #include "vballoon/balloon_registers.h"
+#include "wire/dialect.h"
 
 extern "C" const char* __asan_default_options() { return "quarantine_size_mb=1"; }
 
@@ -40,6 +48,36 @@ const std::shared_ptr<const GuestMemory>& shared_memory() {
   static const auto memory = make_guarded_memory({{0, kLowBytes}, {kHigh, kHighBytes}});
   return memory;
 }
+
+// Takes pages that may go, and keeps those of rings and payloads as they are, so that what was sent
+// is what is read.
+class CheckingDiscarder final : public Discarder {
+ public:
+  // Unset: any page of guest memory may go.
+  explicit CheckingDiscarder(const std::optional<PageSet>& allowed) : allowed_(allowed) {}
+
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    for (const HostRun& run : runs) {
+      const auto offset = static_cast<std::uint64_t>(run.address - run.region->host);
+      check(
+          run.length != 0 && offset < run.region->bytes && run.length <= run.region->bytes - offset,
+          "a run lies in its region");
+      const Pfn first = run.region->pages().first + (offset >> kPageShift);
+      for (Pfn pfn = first; pfn < first + (run.length >> kPageShift); ++pfn) {
+        check(!allowed_ || allowed_->contains(pfn), "only a page that was named is discarded");
+      }
+    }
+    const auto kept = [](const HostRun& run) { return run.region->pages().first == 0; };
+    std::vector<HostRun> gone;
+    std::ranges::remove_copy_if(runs, std::back_inserter(gone), kept);
+    kernel_->discard(gone, report);
+    for (const HostRun& run : runs) report.freed_bytes += kept(run) ? run.length : 0;
+  }
+
+ private:
+  const std::optional<PageSet>& allowed_;
+  const std::unique_ptr<Discarder> kernel_ = make_kernel_discarder();
+};
 
 class Session {
  public:
@@ -68,7 +106,9 @@ class Session {
       check(other->restore(state).has_value(), "a state that was saved is restored");
       return go_on(*other);
     }
+    const auto named = std::exchange(named_, std::nullopt);
     if (!other->restore(changed(state))) {
+      named_ = named;
       check(other->read_status() == 0 && other->ballooned_pages() == 0,
             "a refused state leaves a device as it was");
       check(other->restore(state).has_value(), "a refused state is in the way of no other");
@@ -91,7 +131,8 @@ class Session {
     options.budget = {1, 1};
     options.on_free_page_hints = [](std::span<const PageRange>) {};
     options.clock = [this] { return std::chrono::nanoseconds(++now_); };
-    auto made = BalloonDevice::create(shared_memory(), make_kernel_discarder(), std::move(options));
+    auto made = BalloonDevice::create(shared_memory(), std::make_unique<CheckingDiscarder>(named_),
+                                      std::move(options));
     check(made.has_value(), "the options make a device");
     return std::move(*made);
   }
@@ -108,6 +149,7 @@ class Session {
     device.write_status(kStatusAcknowledge | kStatusDriver);
     device.write_features(accepted);
     device.write_status(kNegotiated);
+    rows_ = number_queues(dialect_row(dialect_), accepted, QueueNumbering::kDense);
     for (std::uint16_t queue = 0; queue < kMaxBalloonQueues; ++queue) {
       if (!device.set_queue(queue, config_of(queue))) continue;
       drivers_.at(queue) = testing::make_hand_driver(shared_memory(), config_of(queue));
@@ -148,6 +190,25 @@ class Session {
     testing::HandPieces pieces{{payload, static_cast<std::uint32_t>(bytes.size()), false}};
     if (chunk) pieces = {{page, 2 * kPageSize, true}};
     drivers_.at(queue)->offer(sent_.at(queue)++, pieces);
+    note(queue, bytes, pieces);
+  }
+  // What the message names may be discarded from now on.
+  void note(std::uint16_t queue, std::span<const std::byte> bytes,
+            const testing::HandPieces& pieces) {
+    const QueueRow& row = *rows_.at(queue);
+    if (row.role != QueueRole::kInflate && row.role != QueueRole::kReporting) return;
+    const bool chunk = pieces.front().writable;
+    const bool wide = !tells_first_ && row.codec == Codec::kPfnArray;
+    const auto message =
+        chunk
+            ? decode_naively(*row.codec, {},
+                             std::array{GuestBuffer{pieces.front().address, pieces.front().length}})
+            : decode_naively(wide ? Codec::kWidePfnArray : *row.codec, bytes, {});
+    for (const PageRange& range : message.pages) {
+      for (Pfn pfn = range.first; pfn < std::min(range.end(), named_->size()); ++pfn) {
+        named_->add(pfn);
+      }
+    }
   }
 
   std::vector<std::byte> changed(const std::vector<std::byte>& state) {
@@ -163,6 +224,7 @@ class Session {
     return seal(StateKind::kBalloonDevice, std::move(writer));
   }
   void restore_anything() {
+    named_.reset();
     StateWriter writer;
     const bool sealed = input_.take_bool();
     writer.put(input_.take_bytes(SIZE_MAX));
@@ -193,6 +255,8 @@ class Session {
   bool write_behind_ = false;
   bool tells_first_ = false;
   Dialect dialect_ = Dialect::kStandard;
+  std::optional<PageSet> named_{PageSet((kHigh + kHighBytes) / kPageSize)};
+  QueueMap rows_{};
   std::array<std::unique_ptr<testing::HandDriver>, kMaxBalloonQueues> drivers_;
   std::array<std::uint16_t, kMaxBalloonQueues> sent_{};
 };
