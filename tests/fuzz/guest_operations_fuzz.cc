@@ -312,11 +312,12 @@ class Session {
     while (inhibited_ != 0) resume();
     const std::uint8_t before = status();
     const std::uint64_t ballooned = device().ballooned_pages();
+    // What is owed may be discarded on the way.
     watched().allow(model_.put_off());
     const auto state = transport_->save();
-    watched().allow({});
     auto other = make_transport();
     check(other->restore(state).has_value(), "a state that was saved is restored");
+    watched().allow({});
     transport_ = std::move(other);
     check(status() == before && device().ballooned_pages() == ballooned,
           "a restored device is as the saved one was");

@@ -25,6 +25,7 @@
 #include "fuzz/fuzz_input.h"
 #include "fuzz/guarded_memory.h"
 #include "fuzz/naive_decoder.h"
+#include "ring/driver_queue.h"
 #include "ring/hand_driver.h"
 #include "vballoon/balloon_device.h"
 #include "vballoon/balloon_registers.h"
@@ -137,9 +138,9 @@ class Session {
     return std::move(*made);
   }
 
+  // A page for each ring, so that none stands in another's way.
   QueueConfig config_of(std::uint16_t queue) const {
-    const std::uint64_t base = queue * kPageSize;
-    return packed_ ? testing::raw_packed_config(kSize, base) : testing::raw_config(kSize, base);
+    return lay_out_ring(kSize, queue * kPageSize, packed_).config;
   }
   void start(BalloonDevice& device) {
     Features accepted = device.offered_features();
