@@ -182,6 +182,13 @@ void BalloonDevice::Impl::reset() {
   hints.reset();
 }
 
+void BalloonDevice::Impl::forget_hints() {
+  for (Queue& queue : queues) {
+    const bool of_hints = queue.row != nullptr && queue.row->role == QueueRole::kFreePageHint;
+    if (of_hints) queue.pages->forget_pages();
+  }
+}
+
 // Waits for a turn that is under way: its hints are of the round that was.
 void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
   {
@@ -190,6 +197,7 @@ void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
     if (!registers.running() || !registers.has(Feature::kFreePageHint)) return;
     const std::uint32_t before = hints.command();
     (hints.*end)();
+    forget_hints();
     if (hints.command() == before) return;
     registers.set_hint_command(hints.command());
   }
@@ -409,6 +417,7 @@ Result<std::uint32_t> BalloonDevice::start_hints() {
       return fail(Errc::kNotSupported, "the guest gives no free page hints");
     }
     id = impl_->hints.start();
+    impl_->forget_hints();
     impl_->registers.set_hint_command(id);
   }
   if (impl_->options.notify_config) impl_->options.notify_config();

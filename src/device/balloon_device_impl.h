@@ -86,6 +86,8 @@ struct BalloonDevice::Impl {
   void count(Errc code, std::uint64_t times = 1);
   void count_locked(Errc code, std::uint64_t times);
   void end_hints(void (HintRound::*end)());
+  // Hints that were read and not handed over are of the round that was. With queues_lock.
+  void forget_hints();
   void wait_for_owed_discards(std::unique_lock<std::mutex>& lock);
   void forgo_what_is_owed(std::unique_lock<std::mutex>& lock);
   // Target, actual and the interval of statistics stay.
@@ -113,11 +115,15 @@ struct BalloonDevice::Impl {
   [[nodiscard]] Result<std::optional<DescriptorChain>> take_chain(Queue& queue, Left& left);
   // Each is true when it left something undone. They stop for a reset that waits.
   [[nodiscard]] bool serve_pages(Queue& queue, Left& left);
-  [[nodiscard]] bool serve_hints(Queue& queue, Left& left);
   void serve_stats(Queue& queue, Left& left);
   [[nodiscard]] bool fill_batch(Queue& queue, Left& left);
+  // Makes the next message PageMessages::current; false when there is none that can be read.
+  [[nodiscard]] bool take_message(Queue& queue, Left& left);
+  void begin_message(Queue& queue);
   [[nodiscard]] bool deal_with_batch(Queue& queue, Left& left);
   void answer(Queue& queue);
+  // Whether the current message is a command id of free page hints.
+  [[nodiscard]] bool is_hint_command(const Queue& queue) const;
   void receive_hint_command(const DescriptorChain& chain);
   bool ask_for_stats(Queue& queue);
   [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }

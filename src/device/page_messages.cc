@@ -69,13 +69,18 @@ void PageMessages::clear_batch() {
   ordered_ = false;
 }
 
+void PageMessages::forget_pages() {
+  reader.stop();
+  clear_batch();
+}
+
 void PageMessages::put_back() {
   if (!current) return;
   // Nothing is taken behind a message that is being read.
   [[maybe_unused]] const bool released = current->release();
   assert(released);
   current.reset();
-  resume = reader.place();
+  resume = reader.reading() ? reader.place() : resume.value_or(MessagePlace{});
   reader.stop();
 }
 

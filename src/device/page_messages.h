@@ -26,8 +26,9 @@ class PageMessages {
   explicit PageMessages(const GuestMemory& memory);
 
   MessageReader reader;
-  std::optional<DescriptorChain> current;  // the message that `reader` stands in
-  std::vector<DescriptorChain> read;       // to be answered when the batch has been dealt with
+  // The message that `reader` stands in, or that is to be begun.
+  std::optional<DescriptorChain> current;
+  std::vector<DescriptorChain> read;  // to be answered when the batch has been dealt with
   // How far the message that comes next was read before it was put back.
   std::optional<MessagePlace> resume;
 
@@ -40,6 +41,9 @@ class PageMessages {
   // Requires pending() and order(). Valid until the next call.
   [[nodiscard]] std::span<const PageRange> next_portion(std::uint64_t pages);
   void clear_batch();
+  // Forgets what was read, and reads no more of the message that is current; it stays unanswered,
+  // as those that were read do.
+  void forget_pages();
 
   // A message has been begun and its chain not been returned.
   [[nodiscard]] bool unanswered() const { return current || resume || !read.empty(); }

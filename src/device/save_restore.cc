@@ -11,6 +11,19 @@
 #include "vballoon/balloon_registers.h"
 
 namespace vballoon {
+namespace {
+
+// Whether hints were read and not handed over.
+bool hints_wait(const DeviceState& state, const QueueMap& map) {
+  for (std::size_t index = 0; index < map.size(); ++index) {
+    const auto& queue = state.queues[index];
+    const bool of_hints = map[index] != nullptr && map[index]->role == QueueRole::kFreePageHint;
+    if (of_hints && queue && !queue->pages.empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 DeviceMake BalloonDevice::Impl::make() const {
   const bool standard = options.dialect == Dialect::kStandard;
@@ -38,7 +51,6 @@ DeviceState BalloonDevice::Impl::state() {
     DeviceState::Queue& saved = state.queues[index].emplace();
     saved.config = queue.config;
     if (queue.pages) {
-      if (queue.pages->pending()) count_locked(Errc::kPageRepeated, queue.pages->order());
       queue.pages->put_back();
       saved.pages = queue.pages->left();
       saved.resume = queue.pages->resume;
@@ -66,6 +78,9 @@ std::string BalloonDevice::Impl::objection(const DeviceState& state,
                    state.hint_id == kHintDone)) {
     return "it is in a round of free page hints that cannot have begun";
   }
+  if (state.hint_state != HintState::kActive && hints_wait(state, queue_map(restored))) {
+    return "it has hints of a round that is over";
+  }
   const bool asked = state.stats.wanted || state.stats.asked || state.stats.latest;
   if (asked && (!driver_ok || !restored.has(Feature::kStatsVq))) {
     return "it has statistics of a driver that sends none";
@@ -89,11 +104,8 @@ std::string BalloonDevice::Impl::take_over(std::uint16_t index, const DeviceStat
   Queue& queue = queues[index];
   const auto unanswered = std::ranges::count_if(
       saved.held, [](const HeldChain& chain) { return !chain.written.has_value(); });
-  const QueueRole role = queue.row->role;
-  const bool names_pages =
-      role == QueueRole::kInflate || role == QueueRole::kDeflate || role == QueueRole::kReporting;
-  const bool possible = names_pages || (saved.pages.empty() && !saved.resume &&
-                                        unanswered <= (role == QueueRole::kStats ? 1 : 0));
+  const bool names_pages = queue.row->role != QueueRole::kStats;
+  const bool possible = names_pages || (saved.pages.empty() && !saved.resume && unanswered <= 1);
   auto held = possible ? queue.ring.retake(saved.held) : fail(Errc::kBadSavedState);
   if (!held) return fmt::format("queue {} holds what it cannot hold", index);
   if (names_pages) {

@@ -400,6 +400,36 @@ TEST_F(SavedStateTest, RoundOfHintsGoesOn) {
   EXPECT_THAT(hinted_, ElementsAre(PageRange{5, 2}));
 }
 
+TEST_F(SavedStateTest, HintsThatWereCutGoOnWhereTheyStopped) {
+  rig_.start();
+  hint_command(rig_.device().start_hints().value());
+  rig_.send(kHintQueue, pages_to_hint({{0, 300}}));
+  ASSERT_TRUE(rig_.device().process(kHintQueue));
+
+  move_to_another_device();
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u)) << "the command";
+  rig_.serve(kHintQueue);
+
+  EXPECT_THAT(hinted_, ElementsAre(PageRange{0, 100}, PageRange{100, 100}, PageRange{200, 100}));
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u));
+  EXPECT_EQ(rig_.queue(kHintQueue).bogus_used(), 0u);
+}
+
+TEST_F(SavedStateTest, CommandThatWaitsBehindHintsIsTakenAgain) {
+  rig_.start();
+  hint_command(rig_.device().start_hints().value());
+  rig_.send(kHintQueue, pages_to_hint({{0, 300}}));
+  rig_.send(kHintQueue, {{testing::le32({kHintStop})}});
+  ASSERT_TRUE(rig_.device().process(kHintQueue));
+
+  move_to_another_device();
+  EXPECT_EQ(rig_.device().hint_status().state, HintState::kActive);
+  rig_.serve(kHintQueue);
+
+  EXPECT_EQ(rig_.device().hint_status().state, HintState::kExhausted);
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u, 0u, 0u));
+}
+
 TEST_F(SavedStateTest, RoundOfHintsEnds) {
   rig_.start();
   const std::uint32_t id = rig_.device().start_hints().value();
