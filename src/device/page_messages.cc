@@ -18,8 +18,10 @@ std::uint64_t pages_of_largest_host_page(const GuestMemory& memory) {
 
 }  // namespace
 
-PageMessages::PageMessages(const GuestMemory& memory)
-    : memory_(memory), granule_(pages_of_largest_host_page(memory)) {}
+void PageMessages::use(const GuestMemory& memory) {
+  memory_ = &memory;
+  granule_ = pages_of_largest_host_page(memory);
+}
 
 std::uint64_t PageMessages::order() {
   return std::exchange(ordered_, true) ? 0 : reader.order_batch();
@@ -31,7 +33,7 @@ std::uint64_t PageMessages::order() {
 Pfn PageMessages::cut_in(PageRange range, std::uint64_t pages) const {
   const Pfn down = (range.first + pages) / granule_ * granule_;
   const Pfn cut = down > range.first ? down : down + granule_;
-  const MemoryRegion* const region = memory_.find_or_next(cut);
+  const MemoryRegion* const region = memory_->find_or_next(cut);
   if (region == nullptr) return range.end();
   return std::min(range.end(), std::max(cut, region->pages().first));
 }
@@ -69,13 +71,18 @@ void PageMessages::clear_batch() {
   ordered_ = false;
 }
 
+void PageMessages::forget_pages() {
+  reader.stop();
+  clear_batch();
+}
+
 void PageMessages::put_back() {
   if (!current) return;
   // Nothing is taken behind a message that is being read.
   [[maybe_unused]] const bool released = current->release();
   assert(released);
   current.reset();
-  resume = reader.place();
+  resume = reader.reading() ? reader.place() : resume.value_or(MessagePlace{});
   reader.stop();
 }
 

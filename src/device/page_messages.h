@@ -22,12 +22,15 @@ namespace vballoon {
 
 class PageMessages {
  public:
-  // `memory` must outlive this.
-  explicit PageMessages(const GuestMemory& memory);
+  // `memory` must outlive this, or its use.
+  explicit PageMessages(const GuestMemory& memory) { use(memory); }
+  // What follows is about another memory.
+  void use(const GuestMemory& memory);
 
   MessageReader reader;
-  std::optional<DescriptorChain> current;  // the message that `reader` stands in
-  std::vector<DescriptorChain> read;       // to be answered when the batch has been dealt with
+  // The message that `reader` stands in, or that is to be begun.
+  std::optional<DescriptorChain> current;
+  std::vector<DescriptorChain> read;  // to be answered when the batch has been dealt with
   // How far the message that comes next was read before it was put back.
   std::optional<MessagePlace> resume;
 
@@ -40,6 +43,9 @@ class PageMessages {
   // Requires pending() and order(). Valid until the next call.
   [[nodiscard]] std::span<const PageRange> next_portion(std::uint64_t pages);
   void clear_batch();
+  // Forgets what was read, and reads no more of the message that is current; it stays unanswered,
+  // as those that were read do.
+  void forget_pages();
 
   // A message has been begun and its chain not been returned.
   [[nodiscard]] bool unanswered() const { return current || resume || !read.empty(); }
@@ -58,8 +64,8 @@ class PageMessages {
  private:
   [[nodiscard]] Pfn cut_in(PageRange range, std::uint64_t pages) const;
 
-  const GuestMemory& memory_;
-  const std::uint64_t granule_;  // pages of the largest host page: one named whole stays whole
+  const GuestMemory* memory_ = nullptr;
+  std::uint64_t granule_ = 1;  // pages of the largest host page: one named whole stays whole
   std::size_t dealt_ = 0;
   std::optional<PageRange> rest_;  // of the range at `dealt_`, whose beginning was given out
   bool ordered_ = false;

@@ -11,6 +11,19 @@
 #include "vballoon/balloon_registers.h"
 
 namespace vballoon {
+namespace {
+
+// Whether hints were read and not handed over.
+bool hints_wait(const DeviceState& state, const QueueMap& map) {
+  for (std::size_t index = 0; index < map.size(); ++index) {
+    const auto& queue = state.queues[index];
+    const bool of_hints = map[index] != nullptr && map[index]->role == QueueRole::kFreePageHint;
+    if (of_hints && queue && !queue->pages.empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 DeviceMake BalloonDevice::Impl::make() const {
   const bool standard = options.dialect == Dialect::kStandard;
@@ -24,6 +37,28 @@ DeviceMake BalloonDevice::Impl::make() const {
 // A message that is being read goes back into its queue, here as well: this device and the one that
 // is restored go on in the same way. Messages that were read stay held, because others may have
 // been returned behind them.
+DeviceState::Queue BalloonDevice::Impl::Queue::state() {
+  DeviceState::Queue state;
+  state.config = config;
+  if (pages) {
+    pages->put_back();
+    state.pages = pages->left();
+    state.resume = pages->resume;
+  }
+  state.position = ring.position();
+  state.held = ring.held();
+  return state;
+}
+
+void BalloonDevice::Impl::Queue::go_on(const DeviceState::Queue& from,
+                                       std::vector<DescriptorChain> chains) {
+  if (row->role != QueueRole::kStats) {
+    pages->restore(from.pages, from.resume, std::move(chains));
+  } else if (!chains.empty()) {
+    held = std::move(chains.front());
+  }
+}
+
 DeviceState BalloonDevice::Impl::state() {
   DeviceState state{.registers = registers.state(),
                     .early_kicks = early_kicks,
@@ -34,17 +69,7 @@ DeviceState BalloonDevice::Impl::state() {
                     .ledger = ledger};
   for (std::size_t index = 0; index < queues.size(); ++index) {
     Queue& queue = queues[index];
-    if (!queue.ring.ready()) continue;
-    DeviceState::Queue& saved = state.queues[index].emplace();
-    saved.config = queue.config;
-    if (queue.pages) {
-      if (queue.pages->pending()) count_locked(Errc::kPageRepeated, queue.pages->order());
-      queue.pages->put_back();
-      saved.pages = queue.pages->left();
-      saved.resume = queue.pages->resume;
-    }
-    saved.position = queue.ring.position();
-    saved.held = queue.ring.held();
+    if (queue.ring.ready()) state.queues[index] = queue.state();
   }
   return state;
 }
@@ -65,6 +90,9 @@ std::string BalloonDevice::Impl::objection(const DeviceState& state,
                    restored.hint_command() != state.hint_id || state.hint_id == kHintStop ||
                    state.hint_id == kHintDone)) {
     return "it is in a round of free page hints that cannot have begun";
+  }
+  if (state.hint_state != HintState::kActive && hints_wait(state, queue_map(restored))) {
+    return "it has hints of a round that is over";
   }
   const bool asked = state.stats.wanted || state.stats.asked || state.stats.latest;
   if (asked && (!driver_ok || !restored.has(Feature::kStatsVq))) {
@@ -89,18 +117,11 @@ std::string BalloonDevice::Impl::take_over(std::uint16_t index, const DeviceStat
   Queue& queue = queues[index];
   const auto unanswered = std::ranges::count_if(
       saved.held, [](const HeldChain& chain) { return !chain.written.has_value(); });
-  const QueueRole role = queue.row->role;
-  const bool names_pages =
-      role == QueueRole::kInflate || role == QueueRole::kDeflate || role == QueueRole::kReporting;
-  const bool possible = names_pages || (saved.pages.empty() && !saved.resume &&
-                                        unanswered <= (role == QueueRole::kStats ? 1 : 0));
+  const bool names_pages = queue.row->role != QueueRole::kStats;
+  const bool possible = names_pages || (saved.pages.empty() && !saved.resume && unanswered <= 1);
   auto held = possible ? queue.ring.retake(saved.held) : fail(Errc::kBadSavedState);
   if (!held) return fmt::format("queue {} holds what it cannot hold", index);
-  if (names_pages) {
-    queue.pages->restore(saved.pages, saved.resume, std::move(*held));
-  } else if (!held->empty()) {
-    queue.held = std::move(held->front());
-  }
+  queue.go_on(saved, std::move(*held));
   return {};
 }
 
@@ -143,11 +164,11 @@ std::vector<std::byte> BalloonDevice::save() {
 }
 
 Result<void> BalloonDevice::restore(std::span<const std::byte> state) {
-  auto decoded = decode(state, impl_->make());
-  if (!decoded) return tl::unexpected(decoded.error());
   std::uint32_t to_serve = 0;  // a bit for each queue
   {
     const std::lock_guard queues_guard(impl_->queues_lock);
+    auto decoded = decode(state, impl_->make());
+    if (!decoded) return tl::unexpected(decoded.error());
     if (auto restored = impl_->restore(std::move(*decoded)); !restored) return restored;
     const std::lock_guard guard(impl_->state_lock);
     for (std::uint16_t index = 0; index < kMaxBalloonQueues && impl_->registers.running();

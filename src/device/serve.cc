@@ -56,11 +56,9 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
   switch (queue.row->role) {
     case QueueRole::kInflate:
     case QueueRole::kDeflate:
+    case QueueRole::kFreePageHint:
     case QueueRole::kReporting:
       turn.more = serve_pages(queue, left);
-      break;
-    case QueueRole::kFreePageHint:
-      turn.more = serve_hints(queue, left);
       break;
     case QueueRole::kStats:
       serve_stats(queue, left);
@@ -126,28 +124,22 @@ bool BalloonDevice::Impl::serve_pages(Queue& queue, Left& left) {
   }
 }
 
-// Reads messages until the batch is full, there are no more, or the turn must end. True when it is
-// only the batch that is full.
+// Reads messages until the batch is full, there are no more, or the turn must end. True when the
+// batch has to be dealt with before more is read.
 bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
   PageMessages& messages = *queue.pages;
   const auto count_error = [this](Errc code) { count(code); };
   while (left.bytes != 0 && !should_stop()) {
     if (!messages.reader.has_room()) return true;
-    if (!messages.current) {
-      // One that was put back was counted when it came.
-      const auto resume = std::exchange(messages.resume, std::nullopt);
-      auto chain = resume ? queue.ring.pop() : take_chain(queue, left);
-      if (resume && !chain) count(chain.error().code);  // the driver has changed it since
-      if (!chain || !*chain) return false;
-      const auto place = resume.value_or(MessagePlace{});
-      if (const auto bad = messages.reader.begin(codec_of(*queue.row), **chain, place)) {
-        count(*bad);
-        messages.read.push_back(std::move(**chain));
-        continue;
-      }
-      messages.current = std::move(*chain);
+    if (!messages.current && !take_message(queue, left)) return false;
+    if (!messages.reader.reading()) {
+      // What stands in front of a command belongs to the round that it may end.
+      if (messages.pending() && is_hint_command(queue)) return true;
+      begin_message(queue);
     }
-    left.bytes -= std::min(left.bytes, messages.reader.step(*messages.current, count_error));
+    if (messages.reader.reading()) {
+      left.bytes -= std::min(left.bytes, messages.reader.step(*messages.current, count_error));
+    }
     if (!messages.reader.reading()) {
       messages.read.push_back(*std::exchange(messages.current, std::nullopt));
     }
@@ -155,29 +147,58 @@ bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
   return false;
 }
 
+bool BalloonDevice::Impl::take_message(Queue& queue, Left& left) {
+  PageMessages& messages = *queue.pages;
+  // One that was put back was counted when it came.
+  const bool again = messages.resume.has_value();
+  auto chain = again ? queue.ring.pop() : take_chain(queue, left);
+  if (again && !chain) count(chain.error().code);  // the driver has changed it since
+  if (!chain || !*chain) {
+    messages.resume.reset();
+    return false;
+  }
+  messages.current = std::move(*chain);
+  return true;
+}
+
+// Leaves the reader alone when there is nothing to be read.
+void BalloonDevice::Impl::begin_message(Queue& queue) {
+  PageMessages& messages = *queue.pages;
+  const auto place = std::exchange(messages.resume, std::nullopt).value_or(MessagePlace{});
+  if (is_hint_command(queue)) return receive_hint_command(*messages.current);
+  if (queue.row->role == QueueRole::kFreePageHint) {
+    const std::lock_guard guard(state_lock);
+    if (!hints.active()) return;
+  }
+  const auto bad = messages.reader.begin(codec_of(*queue.row), *messages.current, place);
+  if (bad) count(*bad);
+}
+
 // Does with the pages of the batch what the queue is for. False when the turn ended first.
 bool BalloonDevice::Impl::deal_with_batch(Queue& queue, Left& left) {
   PageMessages& messages = *queue.pages;
+  {
+    const auto decode = lap();
+    const std::uint64_t repeated = messages.order();
+    const std::lock_guard guard(state_lock);
+    metrics.stages.decode += decode;
+    count_locked(Errc::kPageRepeated, repeated);
+  }
   while (messages.pending()) {
     if (left.pages == 0 || should_stop()) return false;
-    const auto decode = lap();
-    if (const std::uint64_t repeated = messages.order(); repeated != 0) {
-      count(Errc::kPageRepeated, repeated);
-    }
     const auto pages = messages.next_portion(left.pages);
     std::uint64_t named = 0;
     for (const PageRange& range : pages) named += range.count;
     left.pages -= std::min(left.pages, named);
-    {
-      const std::lock_guard guard(state_lock);
-      metrics.stages.decode += decode;
-    }
     switch (queue.row->role) {
       case QueueRole::kInflate:
         inflate(pages);
         break;
       case QueueRole::kDeflate:
         deflate(pages);
+        break;
+      case QueueRole::kFreePageHint:
+        hint_free(pages);
         break;
       default:
         report_free(pages);
@@ -193,40 +214,12 @@ void BalloonDevice::Impl::answer(Queue& queue) {
   queue.pages->read.clear();
 }
 
-// ---- free page hints ----------------------------------------------------------------------------
+// ---- commands of free page hints ----------------------------------------------------------------
 
-// Unlike in the other queues the order of messages matters: what stands behind a command id belongs
-// to it. What the driver may do with its pages depends on their answer only, so all of a turn are
-// answered at its end.
-bool BalloonDevice::Impl::serve_hints(Queue& queue, Left& left) {
-  PageMessages& messages = *queue.pages;
-  const auto hand_over = [&] {
-    if (messages.reader.batch().empty()) return;
-    if (const auto repeated = messages.order(); repeated != 0) count(Errc::kPageRepeated, repeated);
-    hint_free(messages.reader.batch());
-    messages.clear_batch();
-  };
-  auto chain = take_chain(queue, left);
-  for (; chain && *chain; chain = take_chain(queue, left)) {
-    bool active = false;
-    if ((*chain)->readable_bytes() != 0) {
-      hand_over();
-      receive_hint_command(**chain);
-    } else {
-      const std::lock_guard guard(state_lock);
-      active = hints.active();
-    }
-    if (active && !messages.reader.begin(Codec::kChunk, **chain)) {
-      while (messages.reader.reading()) {
-        if (!messages.reader.has_room()) hand_over();
-        messages.reader.step(**chain, [this](Errc code) { count(code); });
-      }
-    }
-    messages.read.push_back(std::move(**chain));
-  }
-  hand_over();
-  answer(queue);
-  return left.chains == 0 || should_stop();
+// Unlike in the other queues the order of messages matters: pages that stand behind a command id
+// belong to it.
+bool BalloonDevice::Impl::is_hint_command(const Queue& queue) const {
+  return queue.row->role == QueueRole::kFreePageHint && queue.pages->current->readable_bytes() != 0;
 }
 
 void BalloonDevice::Impl::receive_hint_command(const DescriptorChain& chain) {

@@ -350,13 +350,13 @@ TEST_F(HostilePackedRingTest, IdsThatAreAllTheSameComeBackAsOftenAsTheyWereGiven
   EXPECT_EQ(rig_.errors(Errc::kPageRepeated), kSize - 1u);
 }
 
+// The driver writes over entries that it has not got back.
 TEST(HostilePackedFloodTest, DriverThatOffersMoreForEachMalformedListCannotHoldTheThread) {
   std::chrono::nanoseconds now{0};
   Rig rig({.device = {.clock = [&now] { return now += std::chrono::seconds(1); }}, .packed = true});
   rig.start();
   RawPackedRing ring = rig.raw_packed(kInflateQueue);
   const RawPackedDescriptor empty_table{kPayloads, 0, 0, kIndirect};
-  // As above, but that an entry which was not returned yet is lost when it is written again.
   rig.on_log = [&] { ring.append(empty_table); };
   ring.append(empty_table);
 

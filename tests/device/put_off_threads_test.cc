@@ -100,6 +100,16 @@ TEST_F(OwedDiscardInFlightThreadsTest, ResetWaits) {
   EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
 }
 
+TEST_F(OwedDiscardInFlightThreadsTest, StatusReadsZeroOnlyAfterTheDiscard) {
+  std::thread resetter([this] { rig_.reset(); });
+
+  EXPECT_TRUE(waits([this] {
+    while (rig_.device().read_status() != 0) std::this_thread::yield();
+  }));
+
+  resetter.join();
+}
+
 TEST_F(OwedDiscardInFlightThreadsTest, PageNamedOnceMoreIsBookedOnceWhateverBecomesOfIt) {
   rig_.inflate({6});
 
@@ -112,6 +122,15 @@ TEST_F(OwedDiscardInFlightThreadsTest, PageNamedOnceMoreIsBookedOnceWhateverBeco
 
 TEST_F(OwedDiscardInFlightThreadsTest, InhibitWaits) {
   EXPECT_TRUE(waits([this] { rig_.device().inhibit_discards(); }));
+}
+
+TEST_F(OwedDiscardInFlightThreadsTest, NewMemoryWaitsAndWhatTheKernelTookIsFreed) {
+  const auto high = testing::part_of(rig_.shared_memory(), {{0x800, 0x400}});
+
+  EXPECT_TRUE(waits([&] { ASSERT_TRUE(rig_.device().set_memory(high)); }));
+
+  EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
+  EXPECT_EQ(rig_.device().metrics().forgone_bytes, 0u);
 }
 
 TEST_F(OwedDiscardInFlightThreadsTest, SavingWaitsAndWhatTheKernelTookIsNotOwed) {

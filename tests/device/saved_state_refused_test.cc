@@ -222,6 +222,14 @@ TEST_F(RefusedStateTest, ImpossibleRoundOfHintsIsRefused) {
               HasSubstr("none that a device can have"));
 }
 
+TEST_F(RefusedStateTest, HintsOfARoundThatIsOverAreRefused) {
+  EXPECT_THAT(refusal_when([](DeviceState& s) {
+                s.hint_state = HintState::kExhausted;
+                s.queues[kHintQueue]->pages = {{5, 1}};
+              }),
+              HasSubstr("hints of a round that is over"));
+}
+
 TEST_F(RefusedStateTest, ImpossibleStatisticsAreRefused) {
   EXPECT_NE(refusal_when([](DeviceState& s) { s.stats.wanted = s.stats.asked = true; }), "");
   EXPECT_NE(refusal_when([](DeviceState& s) { s.stats.deadline = kSecond; }), "");

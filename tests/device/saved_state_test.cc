@@ -142,6 +142,24 @@ TEST_F(SavedStateTest, QueueThatWasResetIsSetUpAgain) {
   EXPECT_TRUE(rig_.device().set_queue(kInflateQueue, rig_.ring_config(kInflateQueue)));
 }
 
+// All addresses of the driver are 2^40 larger than those of guest memory.
+TEST_F(SavedStateTest, RestoredDeviceTranslates) {
+  BalloonOptions translating = options();
+  translating.features = translating.features.with(Feature::kAccessPlatform);
+  Rig rig({.device = translating, .bus_offset = std::uint64_t{1} << 40});
+  rig.start().send(kInflateQueue, pfn_message(numbers(0, 300)));
+  ASSERT_TRUE(rig.device().process(kInflateQueue));
+  const auto state = rig.device().save();
+
+  rig.replace_device();
+  ASSERT_TRUE(rig.device().restore(state));
+  rig.serve(kInflateQueue);
+  rig.inflate({0x801});
+
+  EXPECT_EQ(rig.device().ballooned_pages(), 301u);
+  EXPECT_THAT(rig.completed(kInflateQueue), ElementsAre(0u, 0u));
+}
+
 TEST_F(SavedStateTest, MessageThatWasCutGoesOnWhereItStopped) {
   rig_.start().send(kInflateQueue, pfn_message(numbers(0, 300)));
   ASSERT_TRUE(rig_.device().process(kInflateQueue));
@@ -398,6 +416,36 @@ TEST_F(SavedStateTest, RoundOfHintsGoesOn) {
   rig_.serve(kHintQueue);
 
   EXPECT_THAT(hinted_, ElementsAre(PageRange{5, 2}));
+}
+
+TEST_F(SavedStateTest, HintsThatWereCutGoOnWhereTheyStopped) {
+  rig_.start();
+  hint_command(rig_.device().start_hints().value());
+  rig_.send(kHintQueue, pages_to_hint({{0, 300}}));
+  ASSERT_TRUE(rig_.device().process(kHintQueue));
+
+  move_to_another_device();
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u)) << "the command";
+  rig_.serve(kHintQueue);
+
+  EXPECT_THAT(hinted_, ElementsAre(PageRange{0, 100}, PageRange{100, 100}, PageRange{200, 100}));
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u));
+  EXPECT_EQ(rig_.queue(kHintQueue).bogus_used(), 0u);
+}
+
+TEST_F(SavedStateTest, CommandThatWaitsBehindHintsIsTakenAgain) {
+  rig_.start();
+  hint_command(rig_.device().start_hints().value());
+  rig_.send(kHintQueue, pages_to_hint({{0, 300}}));
+  rig_.send(kHintQueue, {{testing::le32({kHintStop})}});
+  ASSERT_TRUE(rig_.device().process(kHintQueue));
+
+  move_to_another_device();
+  EXPECT_EQ(rig_.device().hint_status().state, HintState::kActive);
+  rig_.serve(kHintQueue);
+
+  EXPECT_EQ(rig_.device().hint_status().state, HintState::kExhausted);
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u, 0u, 0u));
 }
 
 TEST_F(SavedStateTest, RoundOfHintsEnds) {
