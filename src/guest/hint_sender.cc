@@ -37,7 +37,7 @@ void HintSender::begin(std::uint32_t command) {
   send(kStartOffset, command);
 }
 
-// False when the ring is full. One entry is kept for the id that ends the round.
+// False when the ring is full: but for the entry that is kept for the STOP that ends the round.
 bool HintSender::send_blocks() {
   while (const auto block = pages_.allocate_to_hint()) {
     if (queue_.free_descriptors() <= 1) {
@@ -68,7 +68,6 @@ HintSender::Progress HintSender::step(std::uint32_t command) {
     begin(command);
   }
   if (command == active_ && !send_blocks()) return {queue_.publish(), true};
-  if (queue_.free_descriptors() == 0) return {queue_.publish(), true};
   send(kStopOffset, kHintStop);
   sending_ = false;
   // Another round may be wanted already.
