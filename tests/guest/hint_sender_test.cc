@@ -25,9 +25,11 @@ namespace {
 
 using sim::HintSender;
 using sim::kMaxOrder;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 constexpr std::uint16_t kRing = 4;
@@ -64,6 +66,17 @@ class HintSenderTest : public ::testing::Test {
     while (step(command)) answer();
   }
 
+  // Both sides go over to a queue elsewhere; what was not answered is lost.
+  void reset_queue() {
+    device_.reset();
+    out_.clear();
+    sender_.queue_was_reset();
+    const RingLayout elsewhere = lay_out_ring(kRing, kOtherRing);
+    queue_ = DriverQueue::create(memory_, elsewhere.config).value();
+    ASSERT_TRUE(device_.start(memory_, elsewhere.config));
+    sender_.use(*queue_);
+  }
+
   void note(const DescriptorChain& chain) {
     if (chain.readable_bytes() == 0) {
       said_.emplace_back("block");
@@ -80,6 +93,7 @@ class HintSenderTest : public ::testing::Test {
 
   // The first block is the driver's: its ring and its buffer lie there.
   static constexpr std::uint64_t kBuffer = 0x10000;
+  static constexpr std::uint64_t kOtherRing = 0x20000;
   std::shared_ptr<const GuestMemory> memory_ =
       GuestMemory::allocate(
           std::vector<RegionLayout>{{0, (kBlocks + 1) * kBlockPages << kPageShift}})
@@ -87,7 +101,7 @@ class HintSenderTest : public ::testing::Test {
   sim::PageAllocator allocator_{PageRanges{{kBlockPages, kBlocks* kBlockPages}}};
   sim::DriverPages pages_{allocator_, nullptr, 0};
   const RingLayout layout_ = lay_out_ring(kRing, 0);
-  const std::unique_ptr<DriverQueue> queue_ = DriverQueue::create(memory_, layout_.config).value();
+  std::unique_ptr<DriverQueue> queue_ = DriverQueue::create(memory_, layout_.config).value();
   DeviceQueue device_;
   std::vector<DescriptorChain> out_;  // unanswered; before device_ goes
   std::vector<std::string> said_;     // all that was sent so far
@@ -230,6 +244,66 @@ TEST_F(HintSenderTest, RoundGoesOnWhenTheShrinkerWasThere) {
 
   EXPECT_EQ(said_.back(), "id 0");
   EXPECT_EQ(sender_.count(), kBlocks * kBlockPages);
+}
+
+// ---- a queue that is reset ----------------------------------------------------------------------
+
+TEST_F(HintSenderTest, RoundThatTheDeviceKnowsNothingOfBeginsAnew) {
+  ASSERT_TRUE(sender_.step(kFirstId).waits);
+
+  reset_queue();
+  finish_round(kFirstId);
+
+  EXPECT_EQ(said_.front(), "id 2");
+  EXPECT_THAT(named_, SizeIs(kBlocks));
+  EXPECT_EQ(said_.back(), "id 0");
+}
+
+TEST_F(HintSenderTest, BAL_G_28_IdThatTheDeviceHasSeenIsNotSaidAgain) {
+  step(kFirstId);
+  answer(1);
+  said_.clear();
+  named_.clear();
+
+  reset_queue();
+  finish_round(kFirstId);
+
+  EXPECT_THAT(said_, Not(Contains("id 2")));
+  EXPECT_THAT(named_, SizeIs(kBlocks)) << "those that were lost are named again";
+  EXPECT_EQ(said_.back(), "id 0");
+}
+
+TEST_F(HintSenderTest, StopThatTheDeviceHasNotSeenIsSaidAgain) {
+  finish_round(kFirstId);
+  answer(kRing - 1);
+  said_.clear();
+
+  reset_queue();
+  finish_round(kFirstId);
+
+  EXPECT_EQ(said_.back(), "id 0");
+}
+
+TEST_F(HintSenderTest, RoundThatTheDeviceHasSeenAllOfIsNotGoneOnWith) {
+  finish_round(kFirstId);
+  answer();
+  said_.clear();
+
+  reset_queue();
+
+  EXPECT_FALSE(step(kFirstId));
+  EXPECT_THAT(said_, IsEmpty());
+  EXPECT_EQ(sender_.count(), kBlocks * kBlockPages);
+}
+
+TEST_F(HintSenderTest, LostRoundThatIsNotWantedAnyMoreIsForgotten) {
+  ASSERT_TRUE(sender_.step(kFirstId).waits);
+
+  reset_queue();
+
+  EXPECT_FALSE(step(kHintStop));
+  EXPECT_THAT(said_, IsEmpty());
+  EXPECT_EQ(allocator_.free_pages(), kBlocks * kBlockPages);
 }
 
 }  // namespace
