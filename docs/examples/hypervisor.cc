@@ -59,6 +59,10 @@ class Registers final : public vballoon::sim::DeviceAccess {
                                    const vballoon::QueueConfig& config) override {
     return device_.set_queue(index, config);
   }
+  vballoon::Result<void> reset_queue(std::uint16_t index) override {
+    device_.reset_queue(index);
+    return {};
+  }
   void notify(std::uint16_t queue) override { signal(kicks_[queue]); }
 
  private:

@@ -12,7 +12,11 @@ using std::chrono::nanoseconds;
 
 void BalloonDriver::Impl::kick(std::uint16_t index) {
   ++counters.kicks;
-  device.notify(index);
+  if (features.has(Feature::kNotificationData)) {
+    device.notify_with_data(index, queues[index].ring->next_available());
+  } else {
+    device.notify(index);
+  }
 }
 
 void BalloonDriver::Impl::post_statistics() {
@@ -81,6 +85,10 @@ Result<void> BalloonDriver::restore() {
   impl_->frozen = false;
   impl_->course = Impl::Course::kRunning;
   return {};
+}
+
+Result<void> BalloonDriver::resize_queue(std::uint16_t index, std::uint16_t size) {
+  return impl_->resize_queue(index, size);
 }
 
 Features BalloonDriver::features() const { return impl_->features; }

@@ -2,8 +2,9 @@
 // What the simulated driver is made of.
 //
 // The public calls and step() are in balloon_driver.cc, taking a device into use and letting it go
-// in driver_set_up.cc, messages and following the target in driver_resize.cc, and what compaction
-// and a guest that is out of memory want in driver_pressure.cc.
+// in driver_set_up.cc, messages and following the target in driver_resize.cc, what compaction and a
+// guest that is out of memory want in driver_pressure.cc, and queues that get another size in
+// driver_queue_resize.cc.
 #ifndef VBALLOON_SRC_GUEST_BALLOON_DRIVER_IMPL_H_
 #define VBALLOON_SRC_GUEST_BALLOON_DRIVER_IMPL_H_
 
@@ -33,6 +34,12 @@ struct BalloonDriver::Impl final : OomNotifier {
   // Whether the device is wanted: after kEmptying and kHalting it is let go.
   enum class Course : std::uint8_t { kRunning, kEmptying, kHalting, kStopped };
 
+  struct Queue {
+    QueueConfig config;
+    PageList memory;  // of the ring
+    std::unique_ptr<DriverQueue> ring;
+  };
+
   Impl(DeviceAccess& device_in, std::shared_ptr<const GuestMemory> memory_in,
        PageAllocator& allocator_in, const DriverOptions& options_in)
       : device(device_in),
@@ -58,13 +65,16 @@ struct BalloonDriver::Impl final : OomNotifier {
   void give_up();
   Result<void> negotiate();
   Result<void> set_up_queues();
+  [[nodiscard]] Result<Queue> make_queue(std::uint16_t size);
   Result<void> set_up_queue(std::uint16_t index);
   Result<void> set_up_sender(std::uint16_t index);
-  Result<DmaBuffer> take_buffer(std::uint64_t bytes);
+  Result<DmaBuffer> take_buffer(std::uint64_t bytes, PageList& owner);
   void make_reporter();
   void register_with_kernel();
   void unregister_from_kernel();
+  [[nodiscard]] bool stop_queues();
   void forget_queues();
+  void free_buffers();
   void stop(Course how);
   [[nodiscard]] DriverWait wind_up(std::chrono::nanoseconds now);
   void let_go();
@@ -74,7 +84,8 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] std::uint16_t queue_index() const {
     return state == State::kInflating || state == State::kMovingIn ? kInflateQueue : kDeflateQueue;
   }
-  [[nodiscard]] DriverQueue& queue() { return *queues[queue_index()]; }
+  [[nodiscard]] DriverQueue& queue() { return *queues[queue_index()].ring; }
+  void take_answers();
   [[nodiscard]] bool answered(std::chrono::nanoseconds now);
   [[nodiscard]] bool post_next(std::chrono::nanoseconds now);
   [[nodiscard]] bool go_on(std::chrono::nanoseconds now);
@@ -99,6 +110,14 @@ struct BalloonDriver::Impl final : OomNotifier {
   // Without DEFLATE_ON_OOM what is in the balloon does not count as the guest's.
   void adjust_managed_pages(std::int64_t count);
 
+  // ---- queues that get another size (driver_queue_resize.cc)
+
+  [[nodiscard]] std::size_t least_size(std::uint16_t index) const;
+  [[nodiscard]] Result<void> resize_queue(std::uint16_t index, std::uint16_t size);
+  void recall_message();
+  void queue_was_reset(std::uint16_t index);
+  void use_queue(std::uint16_t index);
+
   // ---- the other queues (balloon_driver.cc)
 
   void kick(std::uint16_t index);
@@ -116,10 +135,10 @@ struct BalloonDriver::Impl final : OomNotifier {
   bool frozen = false;
   Features features;
   Dialect dialect = Dialect::kStandard;
-  PageList buffers;   // of the rings and the payload
+  PageList buffers;   // of the payload
   DmaBuffer message;  // where payloads are written
   QueueMap map{};
-  std::array<std::unique_ptr<DriverQueue>, kQueueRoles> queues;
+  std::array<Queue, kQueueRoles> queues;
   std::unique_ptr<PageReporter> reporter;
   // Of the queues that the features bring, if any.
   std::uint16_t stats_queue = 0;
@@ -132,10 +151,11 @@ struct BalloonDriver::Impl final : OomNotifier {
 
   State state = State::kIdle;
   PageList balloon;
-  std::vector<Block> arriving;   // allocated, and to enter the balloon in reverse
-  PageList leaving;              // told to the device, not yet free
-  std::uint64_t posted = 0;      // messages so far: the token of the last one's buffers
-  std::uint64_t unanswered = 0;  // buffers of the last message
+  std::vector<Block> arriving;     // allocated, and to enter the balloon in reverse
+  PageList leaving;                // told to the device, not yet free
+  std::uint64_t posted = 0;        // buffers so far, and the token of the last one
+  std::uint64_t last_message = 1;  // the token of its first buffer
+  std::uint64_t unanswered = 0;    // buffers of the last message
   std::chrono::nanoseconds waits_until = std::chrono::nanoseconds::max();
   // Where the balloon has been: what leaves it on OOM comes back with the next change of the
   // target.

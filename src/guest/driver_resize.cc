@@ -19,14 +19,18 @@ constexpr nanoseconds kPatience = std::chrono::seconds(1);
 
 }  // namespace
 
+// Of older messages come the answers that were waited for no longer.
+void BalloonDriver::Impl::take_answers() {
+  while (const auto used = queue().take_used()) {
+    if (used->token >= last_message && unanswered != 0) --unanswered;
+  }
+}
+
 // Whether every buffer of the message is back, or waited for no longer, and there is room for
 // another message. If not, an interrupt will come.
 bool BalloonDriver::Impl::answered(nanoseconds now) {
   do {
-    // Of older messages come the answers that were waited for no longer.
-    while (const auto used = queue().take_used()) {
-      if (used->token == posted && unanswered != 0) --unanswered;
-    }
+    take_answers();
     if (now >= waits_until) unanswered = 0;
     if (unanswered == 0 && queue().free_descriptors() != 0) return true;
   } while (queue().enable_interrupts());
@@ -36,9 +40,10 @@ bool BalloonDriver::Impl::answered(nanoseconds now) {
 bool BalloonDriver::Impl::post_next(nanoseconds now) {
   const std::uint16_t before = queue().free_descriptors();
   if (!reporter->post(queue(), posted + 1)) return false;
-  ++posted;
   const auto descriptors = static_cast<std::uint64_t>(before - queue().free_descriptors());
   unanswered = dialect == Dialect::kScatterGather ? descriptors : 1;
+  last_message = posted + 1;
+  posted += unanswered;
   if (windows()) waits_until = now + kPatience;
   counters.messages += unanswered;
   if (queue().publish()) kick(queue_index());

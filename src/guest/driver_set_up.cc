@@ -18,7 +18,8 @@ constexpr Features kImplemented{
     Feature::kMustTellHost, Feature::kDeflateOnOom, Feature::kStatsVq,
     Feature::kFreePageHint, Feature::kPagePoison,   Feature::kPageReporting,
     Feature::kIndirectDesc, Feature::kEventIdx,     Feature::kAccessPlatform,
-    Feature::kRingPacked,   Feature::kInOrder};
+    Feature::kRingPacked,   Feature::kInOrder,      Feature::kNotificationData,
+    Feature::kRingReset};
 
 // How often the status is read after a reset before the device is given up.
 constexpr int kStatusReads = 1000;
@@ -74,7 +75,7 @@ Result<void> BalloonDriver::Impl::negotiate() {
       options.dialect != Dialect::kStandard && fits_ring && offered.has_bit(options.dialect_bit);
   if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
   if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
-    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes)) {
+    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes, buffers)) {
       message = *buffer;
     } else {
       wanted = wanted.without_bit(options.dialect_bit);
@@ -93,14 +94,14 @@ Result<void> BalloonDriver::Impl::negotiate() {
   return {};
 }
 
-Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
+Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes, PageList& owner) {
   const unsigned order = order_for(bytes);
   const auto block = order > kMaxOrder ? std::nullopt : pages.allocate_for_driver(order);
   if (!block) {
     return fail(Errc::kNotSupported,
                 fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
   }
-  allocator.push(buffers, *block);
+  allocator.push(owner, *block);
   const std::uint64_t address = block->first << kPageShift;
   std::byte* host = memory->host(address, block->pages().bytes());
   if (host == nullptr) {
@@ -109,26 +110,38 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes) {
   return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
 }
 
-Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
+// One that the device has not heard of yet.
+Result<BalloonDriver::Impl::Queue> BalloonDriver::Impl::make_queue(std::uint16_t size) {
   const bool packed = features.has(Feature::kRingPacked);
-  const auto ring = take_buffer(lay_out_ring(options.queue_size, 0, packed).bytes);
-  if (!ring) return tl::unexpected(ring.error());
-  QueueConfig config = lay_out_ring(options.queue_size, ring->address, packed).config;
-  config.in_order = features.has(Feature::kInOrder);
-  config.event_index = features.has(Feature::kEventIdx);
-  config.indirect = features.has(Feature::kIndirectDesc);
-  auto queue = DriverQueue::create(memory, config);
+  Queue queue;
+  auto ring = take_buffer(lay_out_ring(size, 0, packed).bytes, queue.memory).and_then([&](auto at) {
+    queue.config = lay_out_ring(size, at.address, packed).config;
+    queue.config.in_order = features.has(Feature::kInOrder);
+    queue.config.event_index = features.has(Feature::kEventIdx);
+    queue.config.indirect = features.has(Feature::kIndirectDesc);
+    return DriverQueue::create(memory, queue.config);
+  });
+  if (!ring) {
+    pages.free_all(queue.memory);
+    return tl::unexpected(ring.error());
+  }
+  queue.ring = std::move(*ring);
+  return queue;
+}
+
+Result<void> BalloonDriver::Impl::set_up_queue(std::uint16_t index) {
+  auto queue = make_queue(options.queue_size);
   if (!queue) return tl::unexpected(queue.error());
   queues[index] = std::move(*queue);
-  return device.set_queue(index, config);
+  return device.set_queue(index, queues[index].config);
 }
 
 // What serves a queue that a feature brings.
 Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
-  DriverQueue& queue = *queues[index];
+  DriverQueue& queue = *queues[index].ring;
   switch (map[index]->role) {
     case QueueRole::kStats: {
-      const auto buffer = take_buffer(StatsSender::kBufferBytes);
+      const auto buffer = take_buffer(StatsSender::kBufferBytes, buffers);
       if (!buffer) return tl::unexpected(buffer.error());
       stats_queue = index;
       stats.emplace(queue, *buffer, *options.kernel, options.habits);
@@ -138,7 +151,7 @@ Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
       if (queue.size() < 2) {
         return fail(Errc::kNotSupported, "free page hints need a queue of two entries");
       }
-      const auto buffer = take_buffer(HintSender::kBufferBytes);
+      const auto buffer = take_buffer(HintSender::kBufferBytes, buffers);
       if (!buffer) return tl::unexpected(buffer.error());
       hint_queue = index;
       hints.emplace(queue, *buffer, allocator, pages);
@@ -161,7 +174,8 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
     if (auto ready = set_up_sender(i); !ready) return ready;
   }
   if (!message.bytes.empty()) return {};
-  const auto buffer = take_buffer(windows() ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes);
+  const auto buffer =
+      take_buffer(windows() ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes, buffers);
   if (!buffer) return tl::unexpected(buffer.error());
   message = *buffer;
   return {};
@@ -188,11 +202,11 @@ Result<void> BalloonDriver::Impl::start() {
 // Queues must not be live any more when their pages are used again (3.3.1), and nothing is done
 // after FAILED. Without an end of the reset the pages are lost.
 void BalloonDriver::Impl::give_up() {
-  const bool any_queue = queues[kInflateQueue] != nullptr;
+  const bool any_queue = queues[kInflateQueue].ring != nullptr;
   const bool none_live = !any_queue || reset();
   device.write_status(device.read_status() | kStatusFailed);
   forget_queues();
-  if (none_live) pages.free_all(buffers);
+  if (none_live) free_buffers();
 }
 
 void BalloonDriver::Impl::register_with_kernel() {
@@ -208,13 +222,27 @@ void BalloonDriver::Impl::unregister_from_kernel() {
 
 BalloonDriver::Impl::~Impl() { unregister_from_kernel(); }
 
+// False when one does not stop.
+bool BalloonDriver::Impl::stop_queues() {
+  bool stopped = true;
+  for (std::uint16_t i = 0; i < queues.size(); ++i) {
+    if (queues[i].ring && !device.stop_queue(i)) stopped = false;
+  }
+  return stopped;
+}
+
 void BalloonDriver::Impl::forget_queues() {
   stats.reset();
   hints.reset();
   reports.reset();
   reporter.reset();
-  queues = {};
+  for (Queue& queue : queues) queue.ring.reset();
   message = {};
+}
+
+void BalloonDriver::Impl::free_buffers() {
+  for (Queue& queue : queues) pages.free_all(queue.memory);
+  pages.free_all(buffers);
 }
 
 void BalloonDriver::Impl::stop(Course how) {
@@ -238,7 +266,7 @@ void BalloonDriver::Impl::let_go() {
   const bool wants_pages = course == Course::kEmptying;
   course = Course::kStopped;
   unregister_from_kernel();
-  const bool none_live = reset().has_value();
+  const bool none_live = reset().has_value() && (!wants_pages || stop_queues());
   frozen = frozen && none_live;
   if (!none_live || !wants_pages) return;
   forget_queues();
@@ -246,7 +274,7 @@ void BalloonDriver::Impl::let_go() {
   adjust_managed_pages(static_cast<std::int64_t>(balloon.pages + (moving ? 0 : leaving.pages)));
   pages.free_all(balloon);
   pages.free_all(leaving);
-  pages.free_all(buffers);
+  free_buffers();
   state = State::kIdle;
   unanswered = 0;
   short_of_memory = false;

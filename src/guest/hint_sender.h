@@ -35,17 +35,24 @@ class HintSender final : public Shrinker {
   // Does all that can be done now that the configuration has this command id.
   [[nodiscard]] Progress step(std::uint32_t command);
 
+  // The queue was reset: what the device has not seen of the round is said again, to another queue.
+  void queue_was_reset();
+  void use(DriverQueue& queue) { queue_ = &queue; }
+
   // Pages of hinted blocks that are held. The guest may take them at any time: the device is not
   // told.
   [[nodiscard]] std::uint64_t count() const override { return held_.pages; }
   std::uint64_t scan(std::uint64_t pages) override;
 
  private:
+  // What a buffer is, for when it is lost.
+  enum Token : std::uint64_t { kStartToken, kBlockToken, kStopToken };
+
   void begin(std::uint32_t command);
   [[nodiscard]] bool send_blocks();
-  void send(std::size_t offset, std::uint32_t id);
+  void send(std::size_t offset, std::uint32_t id, Token token);
 
-  DriverQueue& queue_;
+  DriverQueue* queue_;
   const DmaBuffer buffer_;
   PageAllocator& allocator_;
   DriverPages& pages_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <utility>
 
 #include "wire/chunk.h"
 
@@ -32,11 +33,14 @@ void PfnReporter::add(Block block) {
 }
 
 bool PfnReporter::post(DriverQueue& queue, std::uint64_t token) {
-  if (encoder_.bytes() == 0) return false;
-  add_readable(
-      queue, std::array{GuestBuffer{buffer_.address, static_cast<std::uint32_t>(encoder_.bytes())}},
-      token);
-  encoder_.clear();
+  if (!std::exchange(again_, false)) {
+    sent_bytes_ = encoder_.bytes();
+    encoder_.clear();
+  }
+  if (sent_bytes_ == 0) return false;
+  add_readable(queue,
+               std::array{GuestBuffer{buffer_.address, static_cast<std::uint32_t>(sent_bytes_)}},
+               token);
   return true;
 }
 
@@ -54,16 +58,25 @@ void BitmapReporter::add(Block block) {
 }
 
 bool BitmapReporter::post(DriverQueue& queue, std::uint64_t token) {
+  if (!std::exchange(again_, false) && !write_message()) return false;
+  add_readable(queue,
+               std::array{GuestBuffer{buffer_.address, kBitmapHeaderBytes},
+                          GuestBuffer{buffer_.address + kBitmapHeaderBytes, data_bytes_}},
+               token);
+  return true;
+}
+
+// False when there is nothing left to say.
+bool BitmapReporter::write_message() {
   const auto data = buffer_.bytes.subspan(kBitmapHeaderBytes, kBitmapDataBytes);
   if (count_ != 0 && count_ <= pfn_threshold_pages_) {
-    send(queue, BitmapCommand::kPfnArray, write_page_numbers(data), token);
+    write_header(BitmapCommand::kPfnArray, write_page_numbers(data));
     count_ = 0;
     return true;
   }
   const std::size_t bytes = write_records(data);
-  if (bytes == 0) return false;
-  send(queue, BitmapCommand::kRecords, bytes, token);
-  return true;
+  if (bytes != 0) write_header(BitmapCommand::kRecords, bytes);
+  return bytes != 0;
 }
 
 std::size_t BitmapReporter::write_page_numbers(std::span<std::byte> data) {
@@ -106,40 +119,36 @@ std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
   }
 }
 
-void BitmapReporter::send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes,
-                          std::uint64_t token) {
-  const auto bytes = static_cast<std::uint32_t>(data_bytes);
-  write_bitmap_header(buffer_.bytes.first<kBitmapHeaderBytes>(), command, bytes);
-  add_readable(queue,
-               std::array{GuestBuffer{buffer_.address, kBitmapHeaderBytes},
-                          GuestBuffer{buffer_.address + kBitmapHeaderBytes, bytes}},
-               token);
+void BitmapReporter::write_header(BitmapCommand command, std::size_t data_bytes) {
+  data_bytes_ = static_cast<std::uint32_t>(data_bytes);
+  write_bitmap_header(buffer_.bytes.first<kBitmapHeaderBytes>(), command, data_bytes_);
 }
 
-void ChunkReporter::add(Block block) {
-  pages_.add(block.pages());
-  lowest_ = std::min(lowest_, block.first);
-  highest_ = std::max(highest_, block.pages().end() - 1);
+void ChunkReporter::add_range(PageRange pages) {
+  pages_.add(pages);
+  lowest_ = std::min(lowest_, pages.first);
+  highest_ = std::max(highest_, pages.end() - 1);
 }
 
 bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
-  bool posted = false;
+  sent_.clear();
+  first_token_ = token;
   while (lowest_ <= highest_) {
     const PageRange run = pages_.next_run(lowest_, highest_ + 1);
     if (run.count == 0) break;
     const GuestBuffer chunk = first_chunk(run);
-    if (!queue.add({}, std::array{chunk}, token)) {
+    if (!queue.add({}, std::array{chunk}, token + sent_.size())) {
       lowest_ = run.first;
       return true;
     }
-    posted = true;
-    const std::uint64_t named = chunk.length >> kPageShift;
-    pages_.remove({run.first, named});
-    lowest_ = run.first + named;
+    const PageRange named{run.first, chunk.length >> kPageShift};
+    pages_.remove(named);
+    sent_.push_back(named);
+    lowest_ = named.end();
   }
   lowest_ = UINT64_MAX;
   highest_ = 0;
-  return posted;
+  return !sent_.empty();
 }
 
 }  // namespace vballoon::sim

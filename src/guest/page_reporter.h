@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/page_set.h"
 #include "ring/driver_queue.h"
@@ -28,9 +29,14 @@ class PageReporter {
   // Adds pages to the operation.
   virtual void add(Block block) = 0;
 
-  // Puts the next message on the queue, which has room for it, with this token on each buffer;
-  // false when all pages have been named. The operation is then over and the reporter empty.
+  // Puts the next message on the queue, which has room for it, its buffers with tokens that count
+  // from this one on; false when all pages have been named. The operation is then over and the
+  // reporter empty.
   [[nodiscard]] virtual bool post(DriverQueue& queue, std::uint64_t token) = 0;
+
+  // A buffer of the last message, by its token, was lost and not answered: the next post() names
+  // its pages again.
+  virtual void recall(std::uint64_t token) = 0;
 };
 
 // A message buffer in guest memory.
@@ -51,11 +57,14 @@ class PfnReporter final : public PageReporter {
   }
   void add(Block block) override;
   [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
+  void recall(std::uint64_t /*token*/) override { again_ = true; }
 
  private:
   DmaBuffer buffer_;
   const bool wide_;
   PfnArrayEncoder encoder_;
+  std::size_t sent_bytes_ = 0;  // of the last message
+  bool again_ = false;          // which is to be sent again
 };
 
 // The page bitmap, in windows of 1 GiB; page numbers when there are but a few.
@@ -67,11 +76,13 @@ class BitmapReporter final : public PageReporter {
   [[nodiscard]] std::uint64_t max_pages() const override { return UINT64_MAX; }
   void add(Block block) override;
   [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
+  void recall(std::uint64_t /*token*/) override { again_ = true; }
 
  private:
+  [[nodiscard]] bool write_message();
   [[nodiscard]] std::size_t write_page_numbers(std::span<std::byte> data);
   [[nodiscard]] std::size_t write_records(std::span<std::byte> data);
-  void send(DriverQueue& queue, BitmapCommand command, std::size_t data_bytes, std::uint64_t token);
+  void write_header(BitmapCommand command, std::size_t data_bytes);
 
   DmaBuffer buffer_;
   std::uint64_t pfn_threshold_pages_;
@@ -82,6 +93,8 @@ class BitmapReporter final : public PageReporter {
   Pfn window_ = 0;  // first page of the window in progress
   Pfn window_end_ = 0;
   std::optional<PageBitmapEncoder> encoder_;  // of the window
+  std::uint32_t data_bytes_ = 0;              // of the last message
+  bool again_ = false;                        // which is to be sent again
 };
 
 // Each contiguous run one descriptor; the ring is kicked when it is full or all is said.
@@ -91,14 +104,19 @@ class ChunkReporter final : public PageReporter {
 
   [[nodiscard]] std::uint64_t max_pages() const override { return UINT64_MAX; }
   [[nodiscard]] unsigned max_order() const override { return max_order_; }
-  void add(Block block) override;
+  void add(Block block) override { add_range(block.pages()); }
   [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
+  void recall(std::uint64_t token) override { add_range(sent_[token - first_token_]); }
 
  private:
+  void add_range(PageRange pages);
+
   PageSet pages_;
   unsigned max_order_;
   Pfn lowest_ = UINT64_MAX;
   Pfn highest_ = 0;
+  std::vector<PageRange> sent_;  // the buffers of the last message
+  std::uint64_t first_token_ = 0;
 };
 
 }  // namespace vballoon::sim

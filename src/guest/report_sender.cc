@@ -7,8 +7,8 @@
 namespace vballoon::sim {
 namespace {
 
-PageReportingOptions fit(PageReportingOptions options, const DriverQueue& queue) {
-  options.capacity = std::min<std::size_t>(options.capacity, queue.size());
+PageReportingOptions with_capacity(PageReportingOptions options, std::size_t blocks) {
+  options.capacity = blocks;
   return options;
 }
 
@@ -16,16 +16,23 @@ PageReportingOptions fit(PageReportingOptions options, const DriverQueue& queue)
 
 ReportSender::ReportSender(DriverQueue& queue, PageAllocator& allocator,
                            PageReportingOptions options)
-    : queue_(queue), core_(allocator, fit(options, queue)) {
+    : queue_(&queue),
+      largest_report_(std::min<std::size_t>(options.capacity, queue.size())),
+      core_(allocator, with_capacity(options, largest_report_)) {
   buffers_.reserve(kMaxReportBlocks);
 }
 
 // Whether the report is back. If not, an interrupt will come.
 bool ReportSender::answered() {
   do {
-    if (queue_.take_used()) return true;
-  } while (queue_.enable_interrupts());
+    if (queue_->take_used()) return true;
+  } while (queue_->enable_interrupts());
   return false;
+}
+
+void ReportSender::queue_was_reset() {
+  if (sent_ && queue_->take_used()) core_.answered(true);
+  sent_ = false;
 }
 
 ReportSender::Progress ReportSender::step(std::chrono::nanoseconds now) {
@@ -42,12 +49,12 @@ ReportSender::Progress ReportSender::step(std::chrono::nanoseconds now) {
       const PageRange pages = block.pages();
       buffers_.push_back({pages.first << kPageShift, static_cast<std::uint32_t>(pages.bytes())});
     }
-    if (!queue_.add({}, buffers_, 0)) {
+    if (!queue_->add({}, buffers_, 0)) {
       core_.answered(false);
       continue;
     }
     sent_ = true;
-    if (queue_.publish()) return {true, wait};
+    if (queue_->publish()) return {true, wait};
   }
 }
 

@@ -5,6 +5,7 @@
 #define VBALLOON_SRC_GUEST_REPORT_SENDER_H_
 
 #include <chrono>
+#include <cstddef>
 #include <vector>
 
 #include "ring/driver_queue.h"
@@ -25,12 +26,18 @@ class ReportSender {
   // Does all that can be done now.
   [[nodiscard]] Progress step(std::chrono::nanoseconds now);
 
+  // The queue was reset: a report that the device has not answered is sent again, to another queue.
+  void queue_was_reset();
+  void use(DriverQueue& queue) { queue_ = &queue; }
+
+  [[nodiscard]] std::size_t largest_report() const { return largest_report_; }
   [[nodiscard]] const PageReporting& core() const { return core_; }
 
  private:
   [[nodiscard]] bool answered();
 
-  DriverQueue& queue_;
+  DriverQueue* queue_;
+  const std::size_t largest_report_;  // in blocks
   PageReporting core_;
   bool sent_ = false;
   std::vector<GuestBuffer> buffers_;

@@ -25,7 +25,7 @@ std::span<const std::uint16_t> tags_of(DriverHabits habits) {
 
 StatsSender::StatsSender(DriverQueue& queue, DmaBuffer buffer, const GuestKernel& kernel,
                          DriverHabits habits)
-    : queue_(queue), buffer_(buffer), kernel_(kernel), tags_(tags_of(habits)) {}
+    : queue_(&queue), buffer_(buffer), kernel_(kernel), tags_(tags_of(habits)) {}
 
 bool StatsSender::post() {
   const MemoryStatistics statistics = kernel_.statistics();
@@ -36,11 +36,11 @@ bool StatsSender::post() {
     to += sizeof tag + sizeof(std::uint64_t);
   }
   // Before the device can use it, or the interrupt for that would be missed.
-  (void)queue_.enable_interrupts();
+  (void)queue_->enable_interrupts();
   const GuestBuffer whole{buffer_.address, static_cast<std::uint32_t>(to - buffer_.bytes.data())};
-  return queue_.add(std::span(&whole, 1), {}, 0) && queue_.publish();
+  return queue_->add(std::span(&whole, 1), {}, 0) && queue_->publish();
 }
 
-bool StatsSender::post_if_asked() { return queue_.take_used() && post(); }
+bool StatsSender::post_if_asked() { return queue_->take_used() && post(); }
 
 }  // namespace vballoon::sim

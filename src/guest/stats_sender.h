@@ -27,8 +27,11 @@ class StatsSender {
   // The same, if the device has used the buffer.
   [[nodiscard]] bool post_if_asked();
 
+  // Goes over to another queue: the one that it had was reset, and the buffer is the driver's.
+  void use(DriverQueue& queue) { queue_ = &queue; }
+
  private:
-  DriverQueue& queue_;
+  DriverQueue* queue_;
   const DmaBuffer buffer_;
   const GuestKernel& kernel_;
   const std::span<const std::uint16_t> tags_;  // what is sent, in this order

@@ -100,6 +100,8 @@ bool DriverQueue::add_indirect(std::span<const GuestBuffer> readable,
 
 bool DriverQueue::publish() { return impl_->publish(); }
 
+std::uint16_t DriverQueue::next_available() const { return impl_->next_available(); }
+
 std::optional<DriverQueue::Used> DriverQueue::take_used() { return impl_->take_used(); }
 
 bool DriverQueue::enable_interrupts() { return impl_->enable_interrupts(); }
@@ -111,5 +113,13 @@ std::uint16_t DriverQueue::size() const { return impl_->size(); }
 std::uint16_t DriverQueue::free_descriptors() const { return impl_->free_descriptors; }
 
 std::uint64_t DriverQueue::bogus_used() const { return impl_->bogus_used; }
+
+std::vector<std::uint64_t> DriverQueue::unused() const {
+  std::vector<std::uint64_t> tokens;
+  for (const Impl::Entry& entry : impl_->entries) {
+    if (entry.descriptors != 0) tokens.push_back(entry.token);
+  }
+  return tokens;
+}
 
 }  // namespace vballoon

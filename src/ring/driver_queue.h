@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "vballoon/device_queue.h"
 #include "vballoon/export.h"
@@ -58,6 +59,11 @@ class VBALLOON_EXPORT DriverQueue {
   // Makes what was added available. True when the device wants a kick for it.
   [[nodiscard]] bool publish();
 
+  // What a kick with NOTIFICATION_DATA says beside the number of the queue (2.9): where the next
+  // buffer will become available. Split: the available index; packed: the place in the ring in 15
+  // bits, and its wrap counter above them.
+  [[nodiscard]] std::uint16_t next_available() const;
+
   // Takes back the next used buffer, if any. A used id that was never given out is dropped and
   // counted. With IN_ORDER one used entry may stand for a batch: the buffers in front of the one it
   // names come back as written in full.
@@ -70,6 +76,9 @@ class VBALLOON_EXPORT DriverQueue {
   [[nodiscard]] std::uint16_t size() const;
   [[nodiscard]] std::uint16_t free_descriptors() const;
   [[nodiscard]] std::uint64_t bogus_used() const;  // used ids that were never given out
+  // The tokens of the buffers that have not come back, in no particular order: what is lost when
+  // the queue is reset (2.6.1).
+  [[nodiscard]] std::vector<std::uint64_t> unused() const;
 
  private:
   struct Impl;

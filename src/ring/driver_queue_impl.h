@@ -40,6 +40,7 @@ struct DriverQueue::Impl {
   virtual void add_indirect(const Pieces& pieces, std::uint64_t table_address,
                             std::uint64_t token) = 0;
   [[nodiscard]] virtual bool publish() = 0;
+  [[nodiscard]] virtual std::uint16_t next_available() const = 0;
   [[nodiscard]] virtual std::optional<Used> take_used() = 0;
   [[nodiscard]] virtual bool enable_interrupts() = 0;
   virtual void disable_interrupts() = 0;

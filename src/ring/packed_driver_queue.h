@@ -24,6 +24,7 @@ struct DriverQueue::PackedImpl final : DriverQueue::Impl {
   void add_indirect(const Pieces& pieces, std::uint64_t table_address,
                     std::uint64_t token) override;
   [[nodiscard]] bool publish() override;
+  [[nodiscard]] std::uint16_t next_available() const override { return published_avail_.word(); }
   [[nodiscard]] std::optional<Used> take_used() override;
   [[nodiscard]] bool enable_interrupts() override;
   void disable_interrupts() override;

@@ -44,6 +44,10 @@ class InProcessAccess final : public DeviceAccess {
   Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override {
     return device_.set_queue(index, config);
   }
+  Result<void> reset_queue(std::uint16_t index) override {
+    device_.reset_queue(index);
+    return {};
+  }
   void notify(std::uint16_t queue) override { kick_(queue); }
 
  private:

@@ -8,6 +8,12 @@
 #include "vballoon/balloon_registers.h"
 
 namespace vballoon::sim {
+namespace {
+
+// How often a register is read before what it should say is given up.
+constexpr int kReads = 1000;
+
+}  // namespace
 
 std::uint32_t MmioAccess::get(MmioRegister which) const {
   return static_cast<std::uint32_t>(window_.read(static_cast<std::uint64_t>(which), 4));
@@ -15,6 +21,13 @@ std::uint32_t MmioAccess::get(MmioRegister which) const {
 
 void MmioAccess::set(MmioRegister which, std::uint32_t value) {
   window_.write(static_cast<std::uint64_t>(which), 4, value);
+}
+
+bool MmioAccess::becomes_zero(MmioRegister which) const {
+  for (int reads = 0; reads < kReads; ++reads) {
+    if (get(which) == 0) return true;
+  }
+  return false;
 }
 
 Result<std::unique_ptr<MmioAccess>> MmioAccess::probe(MmioWindow window) {
@@ -91,7 +104,27 @@ Result<void> MmioAccess::set_queue(std::uint16_t index, const QueueConfig& confi
   return {};
 }
 
+// 4.2.2.2: it is over when QueueReset reads 0.
+Result<void> MmioAccess::reset_queue(std::uint16_t index) {
+  set(MmioRegister::kQueueSel, index);
+  set(MmioRegister::kQueueReset, 1);
+  if (becomes_zero(MmioRegister::kQueueReset)) return {};
+  return fail(Errc::kNotSupported, fmt::format("the reset of queue {} does not end", index));
+}
+
+// 4.2.2.2: read back, to see that it has stopped.
+Result<void> MmioAccess::stop_queue(std::uint16_t index) {
+  set(MmioRegister::kQueueSel, index);
+  set(MmioRegister::kQueueReady, 0);
+  if (becomes_zero(MmioRegister::kQueueReady)) return {};
+  return fail(Errc::kNotSupported, fmt::format("queue {} does not stop", index));
+}
+
 void MmioAccess::notify(std::uint16_t queue) { set(MmioRegister::kQueueNotify, queue); }
+
+void MmioAccess::notify_with_data(std::uint16_t queue, std::uint16_t next) {
+  set(MmioRegister::kQueueNotify, queue | std::uint32_t{next} << 16);
+}
 
 std::uint32_t MmioAccess::take_interrupt() {
   const std::uint32_t status =

@@ -35,7 +35,10 @@ class VBALLOON_EXPORT MmioAccess final : public DeviceAccess {
   std::uint32_t read_config(std::uint64_t offset) override;
   void write_config(std::uint64_t offset, std::uint32_t value) override;
   Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override;
+  Result<void> reset_queue(std::uint16_t index) override;
+  Result<void> stop_queue(std::uint16_t index) override;
   void notify(std::uint16_t queue) override;
+  void notify_with_data(std::uint16_t queue, std::uint16_t next) override;
 
   // After an interrupt: what it was for (kMmioUsedBuffer, kMmioConfigChange), acknowledged. Other
   // bits have no meaning and are left alone.
@@ -46,6 +49,7 @@ class VBALLOON_EXPORT MmioAccess final : public DeviceAccess {
 
   [[nodiscard]] std::uint32_t get(MmioRegister which) const;
   void set(MmioRegister which, std::uint32_t value);
+  [[nodiscard]] bool becomes_zero(MmioRegister which) const;
 
   const MmioWindow window_;
 };

@@ -12,28 +12,26 @@
 #include <string>
 #include <vector>
 
-#include "conformance/traced_registers.h"
-#include "vm/guest_fixture.h"
+#include "conformance/mmio_driver_fixture.h"
 
 namespace vballoon {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::kPlain;
+using testing::kRich;
 using testing::kSecond;
-using ::testing::Le;
 using ::testing::Lt;
-using ::testing::Ne;
+using testing::MmioDriverConformance;
 using ::testing::Not;
+using testing::read_access;
 using testing::read_of;
 using testing::RegisterAccess;
 using testing::RegisterTrace;
-using ::testing::SizeIs;
 using testing::TracedRegisters;
 using testing::write_of;
 
@@ -56,14 +54,6 @@ const std::map<std::uint64_t, Rights>& rights() {
 
 bool is_config(const RegisterAccess& access) { return access.is_config(); }
 bool is_control(const RegisterAccess& access) { return !access.is_config(); }
-
-// Size and addresses.
-bool is_field_of_queue(const RegisterAccess& access) {
-  return access.is(MmioRegister::kQueueSize) || access.is(MmioRegister::kQueueDescLow) ||
-         access.is(MmioRegister::kQueueDescHigh) || access.is(MmioRegister::kQueueDriverLow) ||
-         access.is(MmioRegister::kQueueDriverHigh) || access.is(MmioRegister::kQueueDeviceLow) ||
-         access.is(MmioRegister::kQueueDeviceHigh);
-}
 
 // ---- finding out what is there ------------------------------------------------------------------
 
@@ -128,52 +118,6 @@ TEST_F(MmioProbeConformance, MMI_G_26_MMI_G_27_WhereThereIsNoDeviceNothingElseIs
 }
 
 // ---- taking a device into use -------------------------------------------------------------------
-
-constexpr Features kPlain{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
-// All that brings a queue or a field, and what the driver could do with queues and kicks.
-constexpr Features kRich = kPlain.with(Feature::kStatsVq)
-                               .with(Feature::kFreePageHint)
-                               .with(Feature::kPagePoison)
-                               .with(Feature::kPageReporting)
-                               .with(Feature::kRingReset)
-                               .with(Feature::kNotificationData);
-
-class MmioDriverConformance : public testing::GuestFixture {
- protected:
-  sim::MmioWindow window() override { return registers_.around(GuestFixture::window()); }
-
-  void boot_rich() { boot(kRich, {.kernel = &kernel_, .poison_value = 0, .early_stats = false}); }
-  // What a handler of the interrupt does.
-  void interrupt() {
-    (void)access_->take_interrupt();
-    driver_->step(now_);
-  }
-  // A bit of everything that a driver does in its life.
-  void live() {
-    boot_rich();
-    ASSERT_TRUE(device().set_target_pages(3000));
-    run();
-    interrupt();
-    ASSERT_TRUE(device().set_target_pages(100));
-    ASSERT_TRUE(device().request_stats(kSecond));
-    run();
-    ASSERT_TRUE(device().start_hints());
-    run();
-    device().finish_hints();
-    run_for(5 * kSecond);
-    interrupt();
-    ASSERT_EQ(device().ballooned_pages(), 100u);
-    ASSERT_EQ(device().metrics().stats_messages, 2u);
-    ASSERT_GT(device().metrics().hinted_bytes, 0u);
-    ASSERT_GT(device().metrics().reported_bytes, 0u);
-  }
-  // Where an access of this kind is found first.
-  std::ptrdiff_t first(const RegisterAccess& wanted) const {
-    return std::ranges::find(registers_.trace(), wanted) - registers_.trace().begin();
-  }
-
-  TracedRegisters registers_;
-};
 
 TEST_F(MmioDriverConformance, MMI_G_01_OnlyOffsetsOfRegistersAreTouched) {
   live();
@@ -263,84 +207,7 @@ TEST_F(MmioDriverConformance, MMI_G_28_RegistersOfSharedMemoryAreLeftAlone) {
               IsEmpty());
 }
 
-TEST_F(MmioDriverConformance, NTF_I_01_KickIsTheIndexOfAQueueAndNothingElse) {
-  live();
-
-  EXPECT_FALSE(driver_->features().has(Feature::kNotificationData));
-  EXPECT_THAT(registers_.written_to(MmioRegister::kQueueNotify), AllOf(Contains(0u), Each(Le(4u))));
-}
-
-// ---- queues -------------------------------------------------------------------------------------
-
-auto read_access(MmioRegister which) {
-  return AllOf(Field(&RegisterAccess::is_write, false),
-               Field(&RegisterAccess::offset, static_cast<std::uint64_t>(which)));
-}
-auto write_access(MmioRegister which) {
-  return AllOf(Field(&RegisterAccess::is_write, true),
-               Field(&RegisterAccess::offset, static_cast<std::uint64_t>(which)));
-}
-
-TEST_F(MmioDriverConformance, MMI_I_01_QueueIsSetUpStepByStep) {
-  boot(kPlain);
-
-  const RegisterTrace& trace = registers_.trace();
-  const auto begin = std::ranges::find(trace, write_of(MmioRegister::kQueueSel, 1));
-  const auto end = std::ranges::find(begin, trace.end(), read_of(MmioRegister::kQueueReady, 1));
-  EXPECT_THAT(
-      RegisterTrace(begin, end),
-      ElementsAre(
-          write_of(MmioRegister::kQueueSel, 1), read_of(MmioRegister::kQueueReady, 0),
-          read_of(MmioRegister::kQueueSizeMax, kBalloonMaxQueueSize),
-          write_of(MmioRegister::kQueueSize, 256), write_access(MmioRegister::kQueueDescLow),
-          write_access(MmioRegister::kQueueDescHigh), write_access(MmioRegister::kQueueDriverLow),
-          write_access(MmioRegister::kQueueDriverHigh), write_access(MmioRegister::kQueueDeviceLow),
-          write_access(MmioRegister::kQueueDeviceHigh), write_of(MmioRegister::kQueueReady, 1)));
-}
-
-TEST_F(MmioDriverConformance, MMI_G_14_QueueOfTheLargestSizeIsSetUpAndNoneBeyond) {
-  boot(kPlain);
-  registers_.read_as(MmioRegister::kQueueReady, 0);
-  registers_.read_as(MmioRegister::kQueueSizeMax, 64);
-  registers_.forget();
-
-  (void)access_->set_queue(0, {.size = 128});
-  (void)access_->set_queue(0, {.size = 64});
-
-  EXPECT_THAT(registers_.written_to(MmioRegister::kQueueSize), ElementsAre(64u));
-}
-
-TEST_F(MmioDriverConformance, MMI_G_15_FieldsOfAQueueThatIsReadyAreLeftAlone) {
-  boot(kPlain);
-  registers_.read_as(MmioRegister::kQueueReady, 1);
-  registers_.forget();
-
-  EXPECT_FALSE(access_->set_queue(0, {.size = 64}));
-
-  EXPECT_THAT(registers_.those(is_field_of_queue), IsEmpty());
-}
-
-TEST_F(MmioDriverConformance, MMI_G_15_FieldsAreNotTouchedOnceTheQueueIsReady) {
-  live();
-
-  std::uint64_t selected = 0;
-  std::map<std::uint64_t, bool> ready;
-  for (const RegisterAccess& access : registers_.trace()) {
-    if (access.writes(MmioRegister::kQueueSel)) selected = access.value;
-    if (access.writes(MmioRegister::kQueueReady)) ready[selected] = access.value != 0;
-    EXPECT_FALSE(is_field_of_queue(access) && ready[selected]) << ::testing::PrintToString(access);
-  }
-  EXPECT_THAT(ready, SizeIs(5));
-}
-
-// For the rows of the checklist that are about resetting and stopping a queue.
-TEST_F(MmioDriverConformance, QueuesAreNeitherResetNorStoppedByThemselves) {
-  live();
-
-  EXPECT_FALSE(driver_->features().has(Feature::kRingReset));
-  EXPECT_THAT(registers_.written_to(MmioRegister::kQueueReset), IsEmpty());
-  EXPECT_THAT(registers_.written_to(MmioRegister::kQueueReady), Each(Ne(0u)));
-}
+// ---- buffers ------------------------------------------------------------------------------------
 
 // A report is answered with a used length of 0: nothing may be expected of its pages, and whoever
 // looks at them here does not survive it.

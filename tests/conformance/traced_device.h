@@ -46,6 +46,10 @@ class TracedDevice final : public sim::DeviceAccess {
     note("queue " + std::to_string(index));
     return device_.set_queue(index, config);
   }
+  Result<void> reset_queue(std::uint16_t index) override {
+    note("reset queue " + std::to_string(index));
+    return device_.reset_queue(index);
+  }
   void notify(std::uint16_t queue) override {
     note("kick " + std::to_string(queue));
     device_.notify(queue);

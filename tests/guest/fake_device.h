@@ -42,12 +42,15 @@ class FakeDevice final : public sim::DeviceAccess {
   bool accepts_features = true;
   std::optional<Errc> refuses_queues;
   std::uint16_t first_refused_queue = 0;
+  std::uint16_t largest_queue = kMaxQueueSize;
+  bool queue_resets_end = true;
   bool wide_pfns = false;      // arrays have 64-bit numbers
   bool needs_reset = false;    // until it is reset
   int reads_during_reset = 0;  // of the status, before it is 0
   std::uint32_t target = 0;
   std::uint32_t hint_command = kHintStop;
   bool answers = true;                                         // at once, within the kick
+  bool deaf = false;                                           // to kicks
   std::function<void(const DecodedMessage&)> on_message = {};  // seen, not answered
   std::function<void(std::uint8_t)> on_status = {};            // about to be written
 
@@ -73,6 +76,7 @@ class FakeDevice final : public sim::DeviceAccess {
   std::vector<DecodedMessage> messages;  // all so far
   std::uint64_t kicks = 0;
   std::uint64_t interrupts = 0;
+  std::uint64_t queue_resets = 0;
   std::array<QueueConfig, kMaxBalloonQueues> configs;
   [[nodiscard]] const PageSet& ballooned() const { return ballooned_; }
   [[nodiscard]] std::size_t held() const { return held_.size(); }
@@ -125,13 +129,22 @@ class FakeDevice final : public sim::DeviceAccess {
   }
   Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override {
     if (refuses_queues && index >= first_refused_queue) return fail(*refuses_queues, "scripted");
+    if (config.size > largest_queue) return fail(Errc::kBadQueueConfig, "scripted");
     configs.at(index) = config;
     queues_.at(index) = std::make_unique<DeviceQueue>();
     return queues_[index]->start(memory_, config);
   }
+  // What was made available and not taken is lost, and so is what is held.
+  Result<void> reset_queue(std::uint16_t index) override {
+    ++queue_resets;
+    if (!queue_resets_end) return fail(Errc::kNotSupported, "scripted");
+    queues_.at(index)->reset();
+    std::erase_if(held_, [index](const auto& held) { return held.first == index; });
+    return {};
+  }
   void notify(std::uint16_t index) override {
     ++kicks;
-    if (needs_reset) return;
+    if (needs_reset || deaf) return;
     take(index);
     if (answers) answer();
   }

@@ -107,6 +107,20 @@ TEST(PfnReporterTest, NextOperationBeginsWithAnEmptyArray) {
   EXPECT_THAT(pages_of(wire.messages(reporter, Codec::kPfnArray)), ElementsAre(PageRange{1000, 1}));
 }
 
+TEST(PfnReporterTest, ArrayThatWasLostIsSentAgainAsItWas) {
+  Wire wire;
+  PfnReporter reporter({Wire::kBuffer, wire.buffer.bytes.first(4 * kLinuxPfnsPerMessage)});
+  add_pages(reporter, {{7, 1}, {3, 1}});
+  ASSERT_TRUE(reporter.post(*wire.queue, 1));
+
+  reporter.recall(1);
+  const auto messages = wire.messages(reporter, Codec::kPfnArray);
+
+  ASSERT_THAT(messages, SizeIs(2)) << "the first one is in the queue as well";
+  EXPECT_THAT(messages[0].numbers(), ElementsAre(7, 3));
+  EXPECT_THAT(messages[1].numbers(), ElementsAre(7, 3));
+}
+
 TEST(PfnReporterTest, OperationWithoutPagesSendsNothing) {
   Wire wire;
   PfnReporter reporter({Wire::kBuffer, wire.buffer.bytes.first(4 * kLinuxPfnsPerMessage)});
@@ -342,6 +356,47 @@ RC_GTEST_PROP(PageReporterPropertyTest, BitmapsNameExactlyThePagesOfTheirOperati
   BitmapReporter reporter(wire.buffer, kPages, *rc::gen::inRange<std::uint64_t>(0, 300));
 
   names_exactly_what_was_added(reporter, wire, Codec::kPageBitmap);
+}
+
+// Messages of which a device loses some buffers, all or none, and answers the others.
+void names_again_what_was_lost(PageReporter& reporter, Wire& wire, Codec codec) {
+  const auto pages = any_pages();
+  for (const Pfn page : pages) reporter.add({page, 0});
+  std::vector<DecodedMessage> answered;
+  for (std::uint64_t token = 1; reporter.post(*wire.queue, token);) {
+    (void)wire.queue->publish();
+    std::uint64_t next = token;
+    while (auto chain = wire.device.pop().value()) {
+      if (*rc::gen::weightedElement<bool>({{1, true}, {3, false}})) {
+        reporter.recall(next);
+      } else {
+        answered.push_back(decode_message(codec, 0, *chain));
+      }
+      ++next;
+      chain->complete();
+    }
+    token = next;
+    (void)wire.device.publish();
+    while (wire.queue->take_used()) {
+    }
+  }
+  RC_ASSERT(pages_of(answered) == ranges_of(pages));
+}
+
+RC_GTEST_PROP(PageReporterPropertyTest, BitmapsNameAgainWhatWasLost, ()) {
+  Wire wire;
+  BitmapReporter reporter(wire.buffer, kPages, *rc::gen::inRange<std::uint64_t>(0, 300));
+
+  names_again_what_was_lost(reporter, wire, Codec::kPageBitmap);
+  names_again_what_was_lost(reporter, wire, Codec::kPageBitmap);
+}
+
+RC_GTEST_PROP(PageReporterPropertyTest, ChunksNameAgainWhatWasLost, ()) {
+  Wire wire(8);
+  ChunkReporter reporter(kPages, 0);
+
+  names_again_what_was_lost(reporter, wire, Codec::kChunk);
+  names_again_what_was_lost(reporter, wire, Codec::kChunk);
 }
 
 RC_GTEST_PROP(PageReporterPropertyTest, ChunksNameExactlyThePagesOfTheirOperation, ()) {

@@ -3,6 +3,7 @@
 // device written by hand.
 #include "ring/driver_queue.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace vballoon {
 namespace {
 
 using testing::RingKind;
+using ::testing::UnorderedElementsAre;
 using ::testing::Values;
 
 class DriverQueueTest : public ::testing::TestWithParam<RingKind>,
@@ -161,6 +163,23 @@ TEST_P(DriverQueueTest, EnablingInterruptsReportsBuffersUsedMeanwhile) {
   device_->use(0);
 
   EXPECT_TRUE(driver_->enable_interrupts());
+}
+
+TEST_P(DriverQueueTest, BuffersThatHaveNotComeBackAreUnused) {
+  ASSERT_TRUE(add(2, 1, 40) && add(1, 0, 41) && add(1, 0, 42));
+  (void)driver_->publish();
+  device_->use(1);
+  (void)driver_->take_used();
+
+  EXPECT_THAT(driver_->unused(), UnorderedElementsAre(40u, 42u));
+}
+
+TEST_P(DriverQueueTest, BufferThatIsNotPublishedDoesNotCountForTheNextAvailable) {
+  const std::uint16_t before = driver_->next_available();
+
+  ASSERT_TRUE(add(1));
+
+  EXPECT_EQ(driver_->next_available(), before);
 }
 
 // SPL-G-01, SPL-I-01.

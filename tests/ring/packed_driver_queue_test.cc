@@ -199,5 +199,26 @@ TEST_F(PackedDriverQueueTest, InterruptsAreAskedForAtTheNextEntryOfTheRound) {
   EXPECT_EQ(ring_.driver_event(), (RawEvent{3, kSpecific}));
 }
 
+TEST_F(PackedDriverQueueTest, PKD_G_04_NextAvailableIsTheFirstDescriptorThatIsNot) {
+  ASSERT_TRUE(add(2) && add(1));
+  (void)driver_->publish();
+
+  EXPECT_EQ(driver_->next_available(), 3 | kWrap);
+  EXPECT_TRUE(is_available(2));
+  EXPECT_FALSE(is_available(3));
+}
+
+TEST_F(PackedDriverQueueTest, PKD_G_04_WrapCounterOfTheNextAvailableTurnsOverWithTheRing) {
+  turn(kSize);
+
+  EXPECT_EQ(driver_->next_available(), 0u);
+}
+
+TEST_F(PackedDriverQueueTest, PKD_G_04_WrapCounterOfTheNextAvailableTurnsBack) {
+  turn(2 * kSize);
+
+  EXPECT_EQ(driver_->next_available(), 0 | kWrap);
+}
+
 }  // namespace
 }  // namespace vballoon

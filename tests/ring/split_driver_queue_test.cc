@@ -192,5 +192,12 @@ TEST_F(SplitDriverQueueTest, InterruptsAreAskedForByUsedEvent) {
   EXPECT_EQ(ring_.avail_flags(), 0u);
 }
 
+// 2.9: of a split ring a kick gives all 16 bits of the index, with what it calls the wrap counter.
+TEST_F(SplitDriverQueueTest, NTF_I_01_NextAvailableIsTheAvailableIndex) {
+  turn(0x8001);
+
+  EXPECT_EQ(driver_->next_available(), 0x8001u);
+}
+
 }  // namespace
 }  // namespace vballoon

@@ -61,10 +61,10 @@ class GuestFixture : public ::testing::Test {
         .write = [this](std::uint64_t o, unsigned s, std::uint64_t v) { mmio_->write(o, s, v); }};
   }
 
-  // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK.
+  // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK; or leaves it to serve().
   void kick(std::uint16_t queue) {
     kicks_before_ok_ += (device().read_status() & kStatusDriverOk) == 0 ? 1 : 0;
-    device().process(queue);
+    if (serves_kicks_at_once_) device().process(queue);
     kicked_.insert(queue);
   }
   void serve() {
@@ -101,6 +101,7 @@ class GuestFixture : public ::testing::Test {
   RecordingDiscarder* recorded_ = nullptr;
   std::set<std::uint16_t> kicked_;
   int kicks_before_ok_ = 0;
+  bool serves_kicks_at_once_ = true;
   std::vector<PageRange> hinted_;
   std::unique_ptr<MmioTransport> mmio_;
   std::unique_ptr<MmioAccess> access_;

@@ -138,6 +138,14 @@ class VBALLOON_EXPORT BalloonDriver {
   // False, and to be tried again, while another operation is under way.
   [[nodiscard]] bool migrate_out_of(PageRange pages);
 
+  // Gives a queue that is in use another size, as Linux's virtqueue_resize() does: resets it alone
+  // (RING_RESET) and sets it up again. What the device had not used is sent again, at the latest by
+  // the next step(). Fails with kNotSupported where RING_RESET was not accepted or the driver does
+  // not run, with kInvalidArgument when there is no such queue or the size is too small for what is
+  // sent, and as probe() does for a queue, which then has the size that it had; but one whose reset
+  // does not end is of no more use.
+  [[nodiscard]] Result<void> resize_queue(std::uint16_t index, std::uint16_t size);
+
   // Does all that can be done now. `now` is compared with nothing but former values of itself.
   DriverWait step(std::chrono::nanoseconds now);
 

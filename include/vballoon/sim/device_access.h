@@ -26,8 +26,17 @@ class VBALLOON_EXPORT DeviceAccess {
   [[nodiscard]] virtual std::uint32_t read_config(std::uint64_t offset) = 0;
   virtual void write_config(std::uint64_t offset, std::uint32_t value) = 0;
   [[nodiscard]] virtual Result<void> set_queue(std::uint16_t index, const QueueConfig& config) = 0;
+  // With RING_RESET: resets one queue, after which it may be set up again (2.6.1). Fails with
+  // kNotSupported when the reset does not end.
+  [[nodiscard]] virtual Result<void> reset_queue(std::uint16_t index) = 0;
+  // After a reset of the device: gives a queue up. Fails with kNotSupported when it does not stop;
+  // there is nothing to do where the reset has stopped all of them.
+  [[nodiscard]] virtual Result<void> stop_queue(std::uint16_t /*index*/) { return {}; }
   // Kicks a queue. May serve it before returning.
   virtual void notify(std::uint16_t queue) = 0;
+  // The same with NOTIFICATION_DATA (2.9): `next` says where the next buffer will become available,
+  // which a device that looks at the ring need not be told.
+  virtual void notify_with_data(std::uint16_t queue, std::uint16_t /*next*/) { notify(queue); }
 };
 
 }  // namespace vballoon::sim
