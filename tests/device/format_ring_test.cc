@@ -28,6 +28,7 @@ using wire_test::every;
 constexpr Dialect dialect_of(Codec codec) {
   switch (codec) {
     case Codec::kPfnArray:
+    case Codec::kWidePfnArray:
       return Dialect::kStandard;
     case Codec::kPageBitmap:
       return Dialect::kPageBitmap;

@@ -32,13 +32,12 @@ using testing::RawPackedRing;
 using testing::RawRing;
 using testing::RawUsed;
 using testing::Rig;
-using testing::Setup;
 
 constexpr std::uint16_t kSize = 64;  // of the rig's queues
 
 class HostileRingTest : public ::testing::Test {
  protected:
-  explicit HostileRingTest(bool packed) : rig_(Setup{.packed = packed}) { rig_.start(); }
+  explicit HostileRingTest(bool packed) : rig_({.packed = packed}) { rig_.start(); }
 
   bool needs_reset() { return (rig_.device().read_status() & kStatusNeedsReset) != 0; }
 
@@ -351,6 +350,7 @@ TEST_F(HostilePackedRingTest, IdsThatAreAllTheSameComeBackAsOftenAsTheyWereGiven
   EXPECT_EQ(rig_.errors(Errc::kPageRepeated), kSize - 1u);
 }
 
+// The driver writes over entries that it has not got back.
 TEST(HostilePackedFloodTest, DriverThatOffersMoreForEachMalformedListCannotHoldTheThread) {
   std::chrono::nanoseconds now{0};
   Rig rig({.device = {.clock = [&now] { return now += std::chrono::seconds(1); }}, .packed = true});
@@ -360,9 +360,8 @@ TEST(HostilePackedFloodTest, DriverThatOffersMoreForEachMalformedListCannotHoldT
   rig.on_log = [&] { ring.append(empty_table); };  // as above
   ring.append(empty_table);
 
-  const bool more = rig.device().process(kInflateQueue);
+  (void)rig.device().process(kInflateQueue);
 
-  EXPECT_TRUE(more);
   EXPECT_EQ(rig.errors(Errc::kBadIndirectTable), kSize);
 }
 

@@ -208,11 +208,18 @@ TEST_F(DeviceQueueSetUpTest, ThirdQueueIsRefused) {
   EXPECT_EQ(rig_.errors(Errc::kBadQueueConfig), 2u);
 }
 
-TEST_F(DeviceQueueSetUpTest, SizesThatAreNoPowerOfTwoAreRefused) {
+TEST_F(DeviceQueueSetUpTest, SizeOfZeroIsRefused) {
   rig_.negotiate();
 
   EXPECT_EQ(set_up([](QueueConfig& c) { c.size = 0; }), Errc::kBadQueueConfig);
-  EXPECT_EQ(set_up([](QueueConfig& c) { c.size = 65; }), Errc::kBadQueueConfig);
+}
+
+TEST(SplitRingSetUpTest, SizeThatIsNoPowerOfTwoIsRefused) {
+  Rig rig({.packed = false});
+  QueueConfig config = rig.negotiate().ring_config(kInflateQueue);
+  config.size = 65;
+
+  EXPECT_FALSE(rig.device().set_queue(kInflateQueue, config));
 }
 
 TEST_F(DeviceQueueSetUpTest, SizeBeyondTheDevicesOwnIsRefused) {
@@ -240,7 +247,7 @@ TEST_F(DeviceQueueSetUpTest, AddressesThatAreNotAlignedAreRefused) {
 TEST_F(DeviceQueueSetUpTest, RingOutsideGuestMemoryIsRefused) {
   rig_.negotiate();
 
-  EXPECT_EQ(set_up([](QueueConfig& c) { c.used_ring = testing::kHole * kPageSize - 4; }),
+  EXPECT_EQ(set_up([](QueueConfig& c) { c.descriptor_table = testing::kHole * kPageSize - 16; }),
             Errc::kBadQueueConfig);
   EXPECT_EQ(set_up([](QueueConfig& c) { c.descriptor_table = ~std::uint64_t{15}; }),
             Errc::kBadQueueConfig);
