@@ -2,7 +2,6 @@
 #include "vballoon/sim/machine.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "vm/device_thread.h"
 #include "vm/discard_thread.h"
 #include "vm/event_fd.h"
+#include "vm/in_process_access.h"
 #include "vm/mmio_access.h"
 #include "vm/own_thread.h"
 
@@ -17,43 +17,6 @@ namespace vballoon::sim {
 namespace {
 
 using std::chrono::nanoseconds;
-
-// The driver's way to the device: registers by call, kicks as the machine wants them.
-class InProcessAccess final : public DeviceAccess {
- public:
-  InProcessAccess(BalloonDevice& device, std::function<void(std::uint16_t)> kick)
-      : device_(device), kick_(std::move(kick)) {}
-
-  Features read_features() override { return device_.offered_features(); }
-  void write_features(Features accepted) override { device_.write_features(accepted); }
-  std::uint8_t read_status() override { return device_.read_status(); }
-  void write_status(std::uint8_t status) override { device_.write_status(status); }
-
-  std::uint32_t read_config(std::uint64_t offset) override {
-    std::array<std::byte, 4> bytes{};
-    device_.read_config(offset, bytes);
-    std::uint32_t value = 0;
-    for (unsigned i = 0; i < 4; ++i) value |= std::to_integer<std::uint32_t>(bytes[i]) << (8 * i);
-    return value;
-  }
-  void write_config(std::uint64_t offset, std::uint32_t value) override {
-    std::array<std::byte, 4> bytes{};
-    for (unsigned i = 0; i < 4; ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i));
-    device_.write_config(offset, bytes);
-  }
-  Result<void> set_queue(std::uint16_t index, const QueueConfig& config) override {
-    return device_.set_queue(index, config);
-  }
-  Result<void> reset_queue(std::uint16_t index) override {
-    device_.reset_queue(index);
-    return {};
-  }
-  void notify(std::uint16_t queue) override { kick_(queue); }
-
- private:
-  BalloonDevice& device_;
-  std::function<void(std::uint16_t)> kick_;
-};
 
 DriverCounters minus(const DriverCounters& after, const DriverCounters& before) {
   DriverCounters d = after;

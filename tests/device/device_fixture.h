@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A balloon device with a guest around it: memory with a hole, rings, and register accesses, all
-// driven by the test itself. The discarder only writes down what it is asked, unless another one
-// is given.
+// A balloon device with a guest around it: memory with a hole, rings, and register accesses by call
+// or through virtio-mmio, all driven by the test itself. The discarder only writes down what it is
+// asked, unless another one is given.
 #ifndef VBALLOON_TESTS_DEVICE_DEVICE_FIXTURE_H_
 #define VBALLOON_TESTS_DEVICE_DEVICE_FIXTURE_H_
 
@@ -11,10 +11,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <ostream>
 #include <span>
@@ -25,12 +25,16 @@
 #include <vector>
 
 #include "base/page_ranges.h"
+#include "by_default.h"
 #include "device/test_messages.h"
 #include "memory/test_discarders.h"
 #include "ring/driver_queue.h"
 #include "ring/raw_packed_ring.h"
 #include "ring/raw_ring.h"
 #include "vballoon/balloon_device.h"
+#include "vballoon/transport/mmio.h"
+#include "vm/in_process_access.h"
+#include "vm/mmio_access.h"
 
 namespace vballoon::testing {
 
@@ -81,15 +85,12 @@ inline std::shared_ptr<const GuestMemory> part_of(const std::shared_ptr<const Gu
   return {kept, kept->view.get()};
 }
 
-// Which ring a test has that does not say: ctest runs most of these tests once with each, see
-// CMakeLists.txt.
-inline bool packed_by_default() { return std::getenv("VBALLOON_TEST_PACKED_RINGS") != nullptr; }
-
 struct Setup {
   BalloonOptions device = {};                       // notify_* and log are the rig's own
   std::optional<Features> accepted = std::nullopt;  // unset: all that is offered
   std::uint16_t queue_size = 64;
   bool packed = packed_by_default();  // offered and accepted, whatever the features above
+  bool mmio = mmio_by_default();      // the driver has nothing but the registers of virtio-mmio
   std::shared_ptr<const GuestMemory> memory = memory_with_hole();
   std::unique_ptr<Discarder> discarder = nullptr;  // unset: recorded()
   // How much larger the addresses that the driver gives are than guest-physical ones. The rig
@@ -156,10 +157,34 @@ class Rig {
       recorded_ = recording.get();
       discarder = std::move(recording);
     }
-    device_ = BalloonDevice::create(memory_, std::move(discarder), setup_.device).value();
+    const auto kicked = [this](std::uint16_t queue) { serve_to_the_end(queue); };
+    if (!setup_.mmio) {
+      auto device = BalloonDevice::create(memory_, std::move(discarder), setup_.device).value();
+      access_ = std::make_unique<sim::InProcessAccess>(*device, kicked);
+      device_ = device.get();
+      own_device_ = std::move(device);
+      return;
+    }
+    auto mmio = MmioTransport::create(memory_, std::move(discarder), setup_.device,
+                                      {.queue_notify = kicked})
+                    .value();
+    auto registers =
+        sim::MmioAccess::probe(
+            {.read = [m = mmio.get()](std::uint64_t o, unsigned s) { return m->read(o, s); },
+             .write = [m = mmio.get()](std::uint64_t o, unsigned s,
+                                       std::uint64_t v) { m->write(o, s, v); }})
+            .value();
+    registers_ = registers.get();
+    access_ = std::move(registers);
+    device_ = &mmio->device();
+    mmio_ = std::move(mmio);
   }
 
-  BalloonDevice& device() { return *device_; }
+  // For what an embedder calls. A processor of the guest takes its interrupts first.
+  BalloonDevice& device() {
+    take_interrupts();
+    return *device_;
+  }
   const GuestMemory& memory() const { return *memory_; }
   const std::shared_ptr<const GuestMemory>& shared_memory() const { return memory_; }
   // Requires that the device was given no discarder.
@@ -169,14 +194,37 @@ class Rig {
   RawRing raw_split(std::uint16_t index) const { return {memory_, ring_config(index)}; }
   RawPackedRing raw_packed(std::uint16_t index) const { return {memory_, ring_config(index)}; }
 
-  // ---- registers ------------------------------------------------------------------------------
+  // ---- registers, as a driver reaches them ----------------------------------------------------
+
+  Features offered_features() { return access_->read_features(); }
+  void write_features(Features accepted) { access_->write_features(accepted); }
+  std::uint8_t read_status() { return access_->read_status(); }
+  void write_status(std::uint8_t status) { access_->write_status(status); }
+  void reset() { write_status(0); }
+  std::uint32_t config32(std::uint64_t offset) const { return access_->read_config(offset); }
+  void write_config32(std::uint64_t offset, std::uint32_t value) {
+    access_->write_config(offset, value);
+  }
+  bool has_queue(std::uint16_t index) {
+    if (!mmio_) return device_->has_queue(index);
+    write_register(MmioRegister::kQueueSel, index);
+    return mmio_->read(static_cast<std::uint64_t>(MmioRegister::kQueueSizeMax), 4) != 0;
+  }
+  Result<void> set_queue(std::uint16_t index, const QueueConfig& config) {
+    return access_->set_queue(index, config);
+  }
+  void reset_queue(std::uint16_t index) {
+    if (!mmio_) return device_->reset_queue(index);
+    write_register(MmioRegister::kQueueSel, index);
+    write_register(MmioRegister::kQueueReset, 1);
+  }
 
   // What a driver does up to FEATURES_OK.
   Rig& negotiate() {
-    device_->write_status(kStatusAcknowledge);
-    device_->write_status(kStatusAcknowledge | kStatusDriver);
-    device_->write_features(setup_.accepted.value_or(device_->offered_features()));
-    device_->write_status(kNegotiated);
+    write_status(kStatusAcknowledge);
+    write_status(kStatusAcknowledge | kStatusDriver);
+    write_features(setup_.accepted.value_or(offered_features()));
+    write_status(kNegotiated);
     return *this;
   }
   QueueConfig ring_config(std::uint16_t index) const {
@@ -196,32 +244,26 @@ class Rig {
   }
   Rig& set_queues() {
     for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
-      if (!device_->has_queue(index)) continue;
+      if (!has_queue(index)) continue;
       queues_.at(index) = DriverQueue::create(memory_, ring_config(index)).value();
-      if (!device_->set_queue(index, on_bus(ring_config(index)))) {
-        throw std::runtime_error("set_queue");
-      }
+      if (!set_queue(index, on_bus(ring_config(index)))) throw std::runtime_error("set_queue");
     }
     return *this;
   }
   // All of it, so that queues are served.
   Rig& start() {
     negotiate().set_queues();
-    device_->write_status(kRunning);
+    write_status(kRunning);
     return *this;
   }
-  void reset() { device_->write_status(0); }
 
-  std::uint32_t config32(std::uint64_t offset) const {
-    std::array<std::byte, 4> bytes{};
-    device_->read_config(offset, bytes);
-    return std::to_integer<std::uint32_t>(bytes[0]) |
-           std::to_integer<std::uint32_t>(bytes[1]) << 8 |
-           std::to_integer<std::uint32_t>(bytes[2]) << 16 |
-           std::to_integer<std::uint32_t>(bytes[3]) << 24;
+  // The state of the device, with that of its transport.
+  std::vector<std::byte> save() {
+    take_interrupts();
+    return mmio_ ? mmio_->save() : device_->save();
   }
-  void write_config32(std::uint64_t offset, std::uint32_t value) {
-    device_->write_config(offset, le32({value}));
+  Result<void> restore(std::span<const std::byte> state) {
+    return mmio_ ? mmio_->restore(state) : device_->restore(state);
   }
 
   // ---- messages -------------------------------------------------------------------------------
@@ -251,10 +293,8 @@ class Rig {
     for (const auto& piece : message.pieces) readable.push_back(place(piece));
     offer(index, readable, message.writable);
   }
-  void serve(std::uint16_t index) {
-    while (device_->process(index)) {
-    }
-  }
+  // Kicks a queue, which is served at once.
+  void serve(std::uint16_t index) { access_->notify(index); }
   void inflate(const Message& message) {
     send(kInflateQueue, message);
     serve(kInflateQueue);
@@ -287,8 +327,14 @@ class Rig {
     }
     return all;
   }
-  int interrupts(std::uint16_t index) const { return interrupts_.at(index); }
-  int config_interrupts() const { return config_interrupts_; }
+  int interrupts(std::uint16_t index) {
+    take_interrupts();
+    return interrupts_.at(index);
+  }
+  int config_interrupts() {
+    take_interrupts();
+    return config_interrupts_;
+  }
   // Queues for which the device wanted process() to be called, in that order.
   const std::vector<std::uint16_t>& woken() const { return woken_; }
   const std::vector<std::string>& log() const { return log_; }
@@ -297,7 +343,8 @@ class Rig {
       kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk;
   static constexpr std::uint8_t kRunning = kNegotiated | kStatusDriverOk;
 
-  // Called from within the notifications and the log; to be set before start().
+  // Called from within the notifications (with virtio-mmio: when the interrupt is taken) and the
+  // log; to be set before start().
   std::function<void()> on_interrupt;
   std::function<void()> on_config_interrupt;
   std::function<void()> on_log;
@@ -315,6 +362,33 @@ class Rig {
     for (GuestBuffer& buffer : all) buffer.address += setup_.bus_offset;
     return all;
   }
+  void write_register(MmioRegister which, std::uint32_t value) {
+    mmio_->write(static_cast<std::uint64_t>(which), 4, value);
+  }
+  void serve_to_the_end(std::uint16_t index) {
+    served_ = index;
+    while (device_->process(index)) {
+    }
+    take_interrupts();
+  }
+  // With virtio-mmio. It says that some queue has used buffers, not which: counted for the one that
+  // was served last.
+  void take_interrupts() {
+    if (registers_ == nullptr) return;
+    std::uint32_t taken = 0;
+    {
+      const std::lock_guard lock(interrupt_mutex_);
+      taken = registers_->take_interrupt();
+    }
+    if ((taken & kMmioUsedBuffer) != 0) {
+      ++interrupts_.at(served_);
+      if (on_interrupt) on_interrupt();
+    }
+    if ((taken & kMmioConfigChange) != 0) {
+      ++config_interrupts_;
+      if (on_config_interrupt) on_config_interrupt();
+    }
+  }
 
   Setup setup_;
   std::shared_ptr<const GuestMemory> memory_;
@@ -323,7 +397,13 @@ class Rig {
   std::vector<std::uint16_t> woken_;
   std::atomic<int> config_interrupts_{0};
   std::vector<std::string> log_;
-  std::unique_ptr<BalloonDevice> device_;
+  std::atomic<std::uint16_t> served_{0};
+  std::mutex interrupt_mutex_;
+  std::unique_ptr<MmioTransport> mmio_;  // has the device, or
+  std::unique_ptr<BalloonDevice> own_device_;
+  BalloonDevice* device_ = nullptr;
+  std::unique_ptr<sim::DeviceAccess> access_;
+  sim::MmioAccess* registers_ = nullptr;  // the same, with virtio-mmio
   std::array<std::unique_ptr<DriverQueue>, kMaxBalloonQueues> queues_;
   std::uint64_t next_payload_ = kPayloads;
 };

@@ -297,7 +297,7 @@ TEST_F(BusyDeviceThreadsTest, RegistersOfEveryKindAreUsedWhileMessagesGoByAndAll
     rig_.write_config32(kActualOffset, ++actual);
     (void)rig_.config32(kNumPagesOffset);
     (void)rig_.device().read_status();
-    rig_.device().write_features(Features(actual));
+    rig_.write_features(Features(actual));
   });
 
   times(100, [this](std::uint32_t) {

@@ -83,7 +83,7 @@ class HostileGuest {
             any_of<std::uint64_t>({0, 3, 4, 6, 8, 1000, ~std::uint64_t{0}}),
             *rc::gen::container<std::vector<std::byte>>(below(9), rc::gen::just(std::byte{0xA5})));
       case 7:
-        return rig_.device().write_status(*rc::gen::arbitrary<std::uint8_t>());
+        return rig_.write_status(*rc::gen::arbitrary<std::uint8_t>());
       case 8:
         return restart_if_needed();
     }

@@ -203,7 +203,7 @@ TEST_F(HostileDriverTest, PayloadOfOneByteNamesNothing) {
 
 TEST_F(HostileDriverTest, QueueIsNotServedAfterAResetUntilItIsSetUpAgain) {
   rig_.reset();
-  rig_.negotiate().device().write_status(Rig::kRunning);
+  rig_.negotiate().write_status(Rig::kRunning);
 
   offer({payload({5})});
 
@@ -230,8 +230,8 @@ TEST(HostileQueueTest, QueueOfSizeZeroIsRefusedAndItsKickDoesNothing) {
   QueueConfig config = rig.ring_config(kInflateQueue);
   config.size = 0;
 
-  EXPECT_FALSE(rig.device().set_queue(kInflateQueue, config));
-  rig.device().write_status(Rig::kRunning);
+  EXPECT_FALSE(rig.set_queue(kInflateQueue, config));
+  rig.write_status(Rig::kRunning);
 
   EXPECT_FALSE(rig.device().process(kInflateQueue));
   EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kBadQueueConfig, 1u)));
@@ -265,7 +265,7 @@ TEST_F(HostileDriverTest, QueueNumbersAreInflateAndDeflateAndNoMore) {
   rig_.inflate({5});
   rig_.deflate({5});
 
-  EXPECT_FALSE(rig_.device().has_queue(2));
+  EXPECT_FALSE(rig_.has_queue(2));
   EXPECT_EQ(rig_.device().metrics().inflate_messages, 1u);
   EXPECT_EQ(rig_.device().metrics().deflate_messages, 1u);
   EXPECT_FALSE(rig_.device().process(2));

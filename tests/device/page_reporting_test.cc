@@ -168,7 +168,7 @@ class PagePoisonTest : public PageReportingTest {
   void start_with(std::uint32_t poison) {
     rig_.negotiate().set_queues();
     rig_.write_config32(kPoisonValueOffset, poison);
-    rig_.device().write_status(Rig::kRunning);
+    rig_.write_status(Rig::kRunning);
   }
 };
 

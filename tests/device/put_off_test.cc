@@ -227,7 +227,7 @@ TEST_F(WriteBehindTest, ResetQueueForgoesWhatAnUnansweredMessageHasBrought) {
   rig.device().process(kInflateQueue);
   ASSERT_EQ(rig.device().metrics().owed_bytes, 2 * kPageSize);
 
-  rig.device().reset_queue(kInflateQueue);
+  rig.reset_queue(kInflateQueue);
   rig.device().drain();
 
   EXPECT_THAT(rig.discarded(), IsEmpty());
@@ -240,7 +240,7 @@ TEST_F(WriteBehindTest, ResetQueueLeavesWhatWasAcknowledgedOwed) {
   Rig rig({.device = resettable});
   rig.start().inflate({5, 6});
 
-  rig.device().reset_queue(kInflateQueue);
+  rig.reset_queue(kInflateQueue);
   rig.device().drain();
 
   EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 2}));

@@ -26,7 +26,7 @@ using testing::Rig;
 using testing::speaking;
 
 Features offer_of(BalloonOptions options) {
-  return Rig({.device = std::move(options), .packed = false}).device().offered_features();
+  return Rig({.device = std::move(options), .packed = false}).offered_features();
 }
 
 // Why a device with these options cannot be made.
@@ -131,19 +131,19 @@ class DeviceStatusTest : public ::testing::Test {
  protected:
   // Accepts these features and asks for FEATURES_OK; answers the status that stands then.
   std::uint8_t accept(Features features) {
-    rig_.device().write_status(kStatusAcknowledge | kStatusDriver);
-    rig_.device().write_features(features);
-    rig_.device().write_status(Rig::kNegotiated);
-    return rig_.device().read_status();
+    rig_.write_status(kStatusAcknowledge | kStatusDriver);
+    rig_.write_features(features);
+    rig_.write_status(Rig::kNegotiated);
+    return rig_.read_status();
   }
 
   Rig rig_;
 };
 
-TEST_F(DeviceStatusTest, FreshDeviceReadsZero) { EXPECT_EQ(rig_.device().read_status(), 0); }
+TEST_F(DeviceStatusTest, FreshDeviceReadsZero) { EXPECT_EQ(rig_.read_status(), 0); }
 
 TEST_F(DeviceStatusTest, OfferedFeaturesAreTaken) {
-  EXPECT_EQ(accept(rig_.device().offered_features()), Rig::kNegotiated);
+  EXPECT_EQ(accept(rig_.offered_features()), Rig::kNegotiated);
   EXPECT_THAT(rig_.all_errors(), IsEmpty());
 }
 
@@ -164,7 +164,7 @@ TEST(DeviceInsistsTest, BAL_D_01_DriverWithoutMustTellHostIsRefusedIfTheDeviceIn
 
   rig.negotiate();
 
-  EXPECT_EQ(rig.device().read_status(), kStatusAcknowledge | kStatusDriver);
+  EXPECT_EQ(rig.read_status(), kStatusAcknowledge | kStatusDriver);
   EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kMustTellHostNeeded, 1u)));
 }
 
@@ -173,7 +173,7 @@ TEST(DeviceInsistsTest, DriverWithMustTellHostIsTaken) {
 
   rig.negotiate();
 
-  EXPECT_EQ(rig.device().read_status(), Rig::kNegotiated);
+  EXPECT_EQ(rig.read_status(), Rig::kNegotiated);
 }
 
 TEST_F(DeviceStatusTest, RefusedDriverMayTryAgainWithLess) {
@@ -185,51 +185,51 @@ TEST_F(DeviceStatusTest, RefusedDriverMayTryAgainWithLess) {
 TEST_F(DeviceStatusTest, FeaturesWrittenAfterFeaturesOkDoNotStopTheDriver) {
   accept(Features{Feature::kVersion1});
 
-  rig_.device().write_features(Features(~std::uint64_t{0}));
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_features(Features(~std::uint64_t{0}));
+  rig_.write_status(Rig::kRunning);
 
-  EXPECT_EQ(rig_.device().read_status(), Rig::kRunning);
+  EXPECT_EQ(rig_.read_status(), Rig::kRunning);
 }
 
 TEST_F(DeviceStatusTest, DriverOkWithoutFeaturesOkIsRefused) {
-  rig_.device().write_status(kStatusAcknowledge | kStatusDriver | kStatusDriverOk);
+  rig_.write_status(kStatusAcknowledge | kStatusDriver | kStatusDriverOk);
 
-  EXPECT_EQ(rig_.device().read_status(), 0);
+  EXPECT_EQ(rig_.read_status(), 0);
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kBadStatus, 1u)));
 }
 
 TEST_F(DeviceStatusTest, DriverOkTogetherWithFeaturesOkIsRefused) {
-  rig_.device().write_features(rig_.device().offered_features());
+  rig_.write_features(rig_.offered_features());
 
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_status(Rig::kRunning);
 
-  EXPECT_EQ(rig_.device().read_status(), 0);
+  EXPECT_EQ(rig_.read_status(), 0);
   EXPECT_EQ(rig_.errors(Errc::kBadStatus), 1u);
 }
 
 TEST_F(DeviceStatusTest, ClearedBitIsRefused) {
-  accept(rig_.device().offered_features());
+  accept(rig_.offered_features());
 
-  rig_.device().write_status(kStatusAcknowledge | kStatusFeaturesOk);
+  rig_.write_status(kStatusAcknowledge | kStatusFeaturesOk);
 
-  EXPECT_EQ(rig_.device().read_status(), Rig::kNegotiated);
+  EXPECT_EQ(rig_.read_status(), Rig::kNegotiated);
   EXPECT_THAT(rig_.all_errors(), ElementsAre(Pair(Errc::kBadStatus, 1u)));
 }
 
 TEST_F(DeviceStatusTest, FailedIsKept) {
-  accept(rig_.device().offered_features());
+  accept(rig_.offered_features());
 
-  rig_.device().write_status(Rig::kNegotiated | kStatusFailed);
+  rig_.write_status(Rig::kNegotiated | kStatusFailed);
 
-  EXPECT_EQ(rig_.device().read_status(), Rig::kNegotiated | kStatusFailed);
+  EXPECT_EQ(rig_.read_status(), Rig::kNegotiated | kStatusFailed);
 }
 
 TEST_F(DeviceStatusTest, DriverCannotSetNeedsReset) {
-  accept(rig_.device().offered_features());
+  accept(rig_.offered_features());
 
-  rig_.device().write_status(Rig::kNegotiated | kStatusNeedsReset);
+  rig_.write_status(Rig::kNegotiated | kStatusNeedsReset);
 
-  EXPECT_EQ(rig_.device().read_status(), Rig::kNegotiated);
+  EXPECT_EQ(rig_.read_status(), Rig::kNegotiated);
 }
 
 TEST(RegistersTest, FeaturesWrittenAfterFeaturesOkAreNotNegotiated) {
@@ -266,9 +266,9 @@ TEST(DeviceResetTest, StatusAndNegotiationAreForgotten) {
   rig.start();
 
   rig.reset();
-  rig.device().write_status(Rig::kNegotiated);
+  rig.write_status(Rig::kNegotiated);
 
-  EXPECT_EQ(rig.device().read_status(), kStatusAcknowledge | kStatusDriver)
+  EXPECT_EQ(rig.read_status(), kStatusAcknowledge | kStatusDriver)
       << "no feature is accepted yet, not even VERSION_1";
 }
 

@@ -41,9 +41,9 @@ class SavedStateFixture : public ::testing::Test {
 
   // What the device was restored with; nothing but this is known to the new one.
   std::vector<std::byte> move_to_another_device() {
-    auto state = rig_.device().save();
+    auto state = rig_.save();
     rig_.replace_device();
-    const auto restored = rig_.device().restore(state);
+    const auto restored = rig_.restore(state);
     if (!restored) throw std::runtime_error(restored.error().message());
     return state;
   }

@@ -176,11 +176,11 @@ class GuestRun {
 
   // Into a device that knows nothing.
   void move_to_another_device() {
-    const auto state = rig_.device().save();
+    const auto state = rig_.save();
     add(earlier_, rig_.device().metrics());
     rig_.replace_device(make_kernel_discarder());
     if (inhibited_) rig_.device().inhibit_discards();
-    const auto restored = rig_.device().restore(state);
+    const auto restored = rig_.restore(state);
     ASSERT_TRUE(restored) << restored.error().message();
     carried_over_ += rig_.device().metrics().inflated_bytes;
   }
@@ -247,7 +247,7 @@ class GuestRun {
       case Op::kBadMessage:
         return send(step.a % 2 == 0 ? kInflateQueue : kStatsQueue, {{testing::Bytes(7)}});
       case Op::kResetQueues:
-        for (std::uint16_t i = 0; i < kMaxBalloonQueues; ++i) device.reset_queue(i);
+        for (std::uint16_t i = 0; i < kMaxBalloonQueues; ++i) rig_.reset_queue(i);
         rig_.set_queues();
         return;
       case Op::kReset:
@@ -261,7 +261,7 @@ class GuestRun {
       case Op::kPoison:
         return rig_.write_config32(kPoisonValueOffset, 0xAAAAAAAA);
       case Op::kDriverOk:
-        return device.write_status(Rig::kRunning);
+        return rig_.write_status(Rig::kRunning);
     }
   }
 

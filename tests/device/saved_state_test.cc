@@ -51,7 +51,7 @@ TEST_F(SavedStateTest, StatusTargetActualAndGenerationAreKept) {
 TEST_F(SavedStateTest, PoisonedPagesAreStillNotDiscardedWhenReported) {
   rig_.negotiate().set_queues();
   rig_.write_config32(kPoisonValueOffset, 0xAAAAAAAA);
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_status(Rig::kRunning);
 
   move_to_another_device();
   rig_.send(kReportQueue, pages_to_hint({{5, 1}}));
@@ -67,7 +67,7 @@ TEST_F(SavedStateTest, DriverGoesOnInTheMiddleOfItsSetUp) {
 
   move_to_another_device();
   rig_.set_queues();
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_status(Rig::kRunning);
   rig_.inflate({5});
 
   EXPECT_TRUE(rig_.device().is_ballooned(5));
@@ -78,7 +78,7 @@ TEST_F(SavedStateTest, KickBeforeDriverOkIsRemembered) {
   EXPECT_FALSE(rig_.device().process(kDeflateQueue));
 
   move_to_another_device();
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_status(Rig::kRunning);
 
   EXPECT_THAT(rig_.woken(), ElementsAre(kDeflateQueue));
 }
@@ -134,12 +134,12 @@ TEST_F(SavedStateTest, EveryQueueThatIsSetUpIsToBeServed) {
 
 TEST_F(SavedStateTest, QueueThatWasResetIsSetUpAgain) {
   rig_.start();
-  rig_.device().reset_queue(kInflateQueue);
+  rig_.reset_queue(kInflateQueue);
 
   move_to_another_device();
   EXPECT_FALSE(rig_.device().process(kInflateQueue));
 
-  EXPECT_TRUE(rig_.device().set_queue(kInflateQueue, rig_.ring_config(kInflateQueue)));
+  EXPECT_TRUE(rig_.set_queue(kInflateQueue, rig_.ring_config(kInflateQueue)));
 }
 
 // All addresses of the driver are 2^40 larger than those of guest memory.
@@ -195,10 +195,10 @@ TEST_F(SavedStateTest, MessageThatWasCutWithinItsPayloadIsReadToItsEndOnce) {
   pfns.insert(pfns.end(), {0x800, 0x801});
   rig.start().send(kInflateQueue, pfn_message(pfns));
   ASSERT_TRUE(rig.device().process(kInflateQueue));
-  const auto state = rig.device().save();
+  const auto state = rig.save();
 
   rig.replace_device();
-  ASSERT_TRUE(rig.device().restore(state));
+  ASSERT_TRUE(rig.restore(state));
   rig.serve(kInflateQueue);
 
   EXPECT_EQ(rig.device().ballooned_pages(), 0x402u);
@@ -236,7 +236,7 @@ TEST_F(SavedStateTest, PagesOfTheNextBatchArePutInOrder) {
 TEST_F(SavedStateTest, DeviceThatIsDestroyedDoesNotTouchTheRingsOfTheRestoredOne) {
   rig_.start().send(kStatsQueue, stats(4, 1));
   rig_.serve(kStatsQueue);
-  const auto state = rig_.device().save();
+  const auto state = rig_.save();
   std::vector<std::byte> before(kPageSize);
   std::vector<std::byte> after(kPageSize);
   const std::uint64_t used = rig_.used_address(kStatsQueue);
@@ -252,7 +252,7 @@ TEST_F(SavedStateTest, SavedDeviceGoesOnAsIfNothingHadHappened) {
   rig_.start().send(kInflateQueue, pfn_message(numbers(0, 300)));
   ASSERT_TRUE(rig_.device().process(kInflateQueue));
 
-  (void)rig_.device().save();
+  (void)rig_.save();
   rig_.serve(kInflateQueue);
 
   EXPECT_THAT(rig_.discarded(),
@@ -266,11 +266,11 @@ TEST_F(SavedStateTest, StateIsTheSameWhenItIsSavedAgain) {
   rig_.start().send(kInflateQueue, pfn_message(numbers(0, 300)));
   ASSERT_TRUE(rig_.device().process(kInflateQueue));
 
-  const auto first = rig_.device().save();
+  const auto first = rig_.save();
 
-  EXPECT_EQ(rig_.device().save(), first);
+  EXPECT_EQ(rig_.save(), first);
   EXPECT_EQ(move_to_another_device(), first);
-  EXPECT_EQ(rig_.device().save(), first);
+  EXPECT_EQ(rig_.save(), first);
 }
 
 // ---- discards that wait ------------------------------------------------------------------------
@@ -291,11 +291,11 @@ TEST_F(SavedStateTest, OwedPagesWaitWhileTheRestoredDeviceIsInhibited) {
   rig_.start();
   rig_.device().inhibit_discards();
   rig_.inflate({5, 6, 7});
-  const auto state = rig_.device().save();
+  const auto state = rig_.save();
 
   rig_.replace_device();
   rig_.device().inhibit_discards();
-  ASSERT_TRUE(rig_.device().restore(state));
+  ASSERT_TRUE(rig_.restore(state));
   rig_.deflate({6});
   EXPECT_THAT(rig_.discarded(), IsEmpty());
   rig_.device().resume_discards();
@@ -311,11 +311,11 @@ TEST_F(SavedStateTest, WhoRunsOwedDiscardsIsTold) {
   behind.discards_owed = [&told] { ++told; };
   Rig rig({.device = behind});
   rig.start().inflate({5});
-  const auto state = rig.device().save();
+  const auto state = rig.save();
   told = 0;
 
   rig.replace_device();
-  ASSERT_TRUE(rig.device().restore(state));
+  ASSERT_TRUE(rig.restore(state));
 
   EXPECT_EQ(told, 1);
   EXPECT_THAT(rig.discarded(), IsEmpty());
@@ -344,11 +344,11 @@ TEST_F(SavedStateTest, LatestStatisticsKeepTheirAge) {
   rig_.start().send(kStatsQueue, stats(4, 0x1234));
   rig_.serve(kStatsQueue);
   now_ += kSecond;
-  const auto state = rig_.device().save();
+  const auto state = rig_.save();
 
   now_ = std::chrono::nanoseconds(5);  // another host has another clock
   rig_.replace_device();
-  ASSERT_TRUE(rig_.device().restore(state));
+  ASSERT_TRUE(rig_.restore(state));
   const StatsReport report = rig_.device().stats();
 
   ASSERT_TRUE(report.latest);

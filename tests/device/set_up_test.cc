@@ -103,7 +103,7 @@ class DeviceQueueSetUpTest : public ::testing::Test {
     return set_up(kInflateQueue, config);
   }
   std::optional<Errc> set_up(std::uint16_t index, const QueueConfig& config) {
-    const auto result = rig_.device().set_queue(index, config);
+    const auto result = rig_.set_queue(index, config);
     return result ? std::nullopt : std::optional(result.error().code);
   }
 
@@ -111,19 +111,19 @@ class DeviceQueueSetUpTest : public ::testing::Test {
 };
 
 TEST_F(DeviceQueueSetUpTest, DeviceWithoutFurtherFeaturesHasTwoQueues) {
-  EXPECT_TRUE(rig_.device().has_queue(1));
-  EXPECT_FALSE(rig_.device().has_queue(2));
+  EXPECT_TRUE(rig_.has_queue(1));
+  EXPECT_FALSE(rig_.has_queue(2));
 }
 
 TEST(DeviceQueueNumberTest, QueuesOfferedExistUntilTheDriverDeclinesThem) {
   Rig rig({.device = {.features = Features{Feature::kStatsVq, Feature::kPageReporting}},
            .accepted = Features{Feature::kVersion1, Feature::kPageReporting}});
-  EXPECT_TRUE(rig.device().has_queue(3));
+  EXPECT_TRUE(rig.has_queue(3));
 
   rig.negotiate();
 
-  EXPECT_TRUE(rig.device().has_queue(2));
-  EXPECT_FALSE(rig.device().has_queue(3));
+  EXPECT_TRUE(rig.has_queue(2));
+  EXPECT_FALSE(rig.has_queue(3));
 }
 
 // The published bit of the dialects is the one that the standard gave to FREE_PAGE_HINT later.
@@ -131,7 +131,7 @@ TEST(DeviceQueueNumberTest, BitOfADialectBringsNoQueueAndNoField) {
   Rig rig({.device = testing::speaking(Dialect::kPageBitmap)});
   rig.negotiate();
 
-  EXPECT_FALSE(rig.device().has_queue(2));
+  EXPECT_FALSE(rig.has_queue(2));
   rig.write_config32(kHintCommandOffset, 5);
   EXPECT_THAT(rig.all_errors(), ElementsAre(Pair(Errc::kConfigOutOfRange, 1u)));
 }
@@ -141,9 +141,9 @@ TEST(DeviceQueueNumberTest, FixedNumbersLeaveGaps) {
                       .numbering = QueueNumbering::kFixed}});
   rig.negotiate();
 
-  EXPECT_FALSE(rig.device().has_queue(2));
-  EXPECT_FALSE(rig.device().has_queue(3));
-  EXPECT_TRUE(rig.device().has_queue(4));
+  EXPECT_FALSE(rig.has_queue(2));
+  EXPECT_FALSE(rig.has_queue(3));
+  EXPECT_TRUE(rig.has_queue(4));
 }
 
 // ---- kicks before DRIVER_OK --------------------------------------------------------------------
@@ -155,7 +155,7 @@ TEST(DeviceEarlyKickTest, DSF_D_01_KickBeforeDriverOkIsNotObeyedAndNotLost) {
 
   EXPECT_FALSE(rig.device().process(kInflateQueue));
   EXPECT_THAT(rig.completed(kInflateQueue), IsEmpty());
-  rig.device().write_status(Rig::kRunning);
+  rig.write_status(Rig::kRunning);
 
   EXPECT_THAT(rig.woken(), ElementsAre(kInflateQueue));
   rig.serve(kInflateQueue);
@@ -257,7 +257,7 @@ TEST_F(DeviceQueueSetUpTest, QueueThatFailedToBeSetUpIsNotServed) {
   rig_.negotiate().set_queues();
   rig_.send(kInflateQueue, pfn_message({5}));
   ASSERT_EQ(set_up([](QueueConfig& c) { c.used_ring = 1; }), Errc::kBadQueueConfig);
-  rig_.device().write_status(Rig::kRunning);
+  rig_.write_status(Rig::kRunning);
 
   EXPECT_FALSE(rig_.device().process(kInflateQueue));
   EXPECT_THAT(rig_.discarded(), IsEmpty());
@@ -279,7 +279,7 @@ TEST(DeviceKickTest, BufferMadeAvailableBeforeDriverOkIsServedAfterIt) {
   Rig rig;
   rig.negotiate().set_queues();
   rig.send(kInflateQueue, pfn_message({5}));
-  rig.device().write_status(Rig::kRunning);
+  rig.write_status(Rig::kRunning);
 
   rig.serve(kInflateQueue);
 
@@ -296,7 +296,7 @@ TEST(DeviceKickTest, KickOfAQueueThatDoesNotExistDoesNothing) {
 
 TEST(DeviceKickTest, KickOfAQueueThatWasNotSetUpDoesNothing) {
   Rig rig;
-  rig.negotiate().device().write_status(Rig::kRunning);
+  rig.negotiate().write_status(Rig::kRunning);
 
   EXPECT_FALSE(rig.device().process(kInflateQueue));
 }
