@@ -275,6 +275,18 @@ class VBALLOON_EXPORT BalloonDevice {
 
   [[nodiscard]] BalloonMetrics metrics() const;
 
+  // Goes on in another guest memory: regions came, went, or lie elsewhere in this process. For the
+  // thread that brings register accesses, as the driver's rings lie there. Waits for a turn of
+  // process() that is under way and for discards in flight; once it has returned the device has let
+  // go of the old memory.
+  //
+  // Pages are known by their guest address. Those that both memories have stay in the balloon, and
+  // owed; all others leave it, and what was owed of them is forgone. Queues go on where they stood,
+  // with what now stands in their rings and messages. One whose rings are not inside the new memory
+  // is broken: DEVICE_NEEDS_RESET. Fails, with everything as it was, with kInvalidArgument without
+  // memory, and with kTargetTooLarge when the target is beyond it.
+  [[nodiscard]] Result<void> set_memory(std::shared_ptr<const GuestMemory> memory);
+
   // ---- for a snapshot or a migration --------------------------------------------------------
 
   // The whole device as bytes (docs/formats.md): what was negotiated, status, configuration with

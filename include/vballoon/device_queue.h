@@ -100,8 +100,9 @@ class VBALLOON_EXPORT DescriptorChain {
 class VBALLOON_EXPORT DeviceQueue {
  public:
   DeviceQueue();
-  DeviceQueue(const DeviceQueue&) = delete;
-  DeviceQueue& operator=(const DeviceQueue&) = delete;
+  // Chains stay with the queue that they were taken from; one that is assigned to is reset first.
+  DeviceQueue(DeviceQueue&& other) noexcept;
+  DeviceQueue& operator=(DeviceQueue&& other) noexcept;
   ~DeviceQueue();  // every chain must have been returned or the queue reset
 
   // Takes the rings into use, from `position` on. With a translator all addresses that the driver

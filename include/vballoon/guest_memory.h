@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Guest-physical memory: regions with holes between them, mapped into this process.  room: memory
 //
-// A GuestMemory is an immutable snapshot that its users share (std::shared_ptr). A device keeps the
-// one it was made with; for another layout, make another device. All const members may be called
-// from any thread. What the memory holds belongs to the guest: it may be hostile and may change
-// between two reads, so copy once and check the copy.
+// A GuestMemory is an immutable snapshot that its users share (std::shared_ptr). For another layout
+// make another one, and give it to those users (BalloonDevice::set_memory()). All const members may
+// be called from any thread. What the memory holds belongs to the guest: it may be hostile and may
+// change between two reads, so copy once and check the copy.
 #ifndef VBALLOON_GUEST_MEMORY_H_
 #define VBALLOON_GUEST_MEMORY_H_
 

@@ -107,6 +107,10 @@ std::optional<std::uint16_t> BalloonDevice::Impl::queue_of(QueueRole role) const
   return static_cast<std::uint16_t>(found - map.begin());
 }
 
+AddressTranslator BalloonDevice::Impl::translator_of(const Registers& with) const {
+  return with.has(Feature::kAccessPlatform) ? options.translate_address : AddressTranslator();
+}
+
 void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
   const std::lock_guard guard(state_lock);
   count_locked(code, times);
@@ -142,9 +146,7 @@ Result<void> BalloonDevice::Impl::start_queue(std::uint16_t index, const QueueCo
     queue.pages = std::make_unique<PageMessages>(*memory);
     queue.pages->read.reserve(kBalloonMaxQueueSize);
   }
-  return queue.ring.start(
-      memory, queue.config, position,
-      with.has(Feature::kAccessPlatform) ? options.translate_address : AddressTranslator());
+  return queue.ring.start(memory, queue.config, position, translator_of(with));
 }
 
 // In set-up, and with RING_RESET also afterwards when the queue was reset.
@@ -327,15 +329,15 @@ Result<void> BalloonDevice::set_target_bytes(std::uint64_t balloon_bytes) {
 }
 
 Result<void> BalloonDevice::set_target_pages(std::uint64_t balloon_pages) {
-  const std::uint64_t most = std::min<std::uint64_t>(impl_->memory->page_count(),
-                                                     std::numeric_limits<std::uint32_t>::max());
-  if (balloon_pages > most) {
-    return fail(Errc::kTargetTooLarge,
-                fmt::format("balloon target of {} pages of 4 KiB, guest memory of {}",
-                            balloon_pages, most));
-  }
   {
     const std::lock_guard guard(impl_->state_lock);
+    const std::uint64_t most = std::min<std::uint64_t>(impl_->memory->page_count(),
+                                                       std::numeric_limits<std::uint32_t>::max());
+    if (balloon_pages > most) {
+      return fail(Errc::kTargetTooLarge,
+                  fmt::format("balloon target of {} pages of 4 KiB, guest memory of {}",
+                              balloon_pages, most));
+    }
     Registers& registers = impl_->registers;
     if (registers.num_pages() == balloon_pages) return {};
     registers.set_num_pages(static_cast<std::uint32_t>(balloon_pages));
@@ -362,10 +364,10 @@ std::uint64_t BalloonDevice::ballooned_pages() const {
 }
 
 bool BalloonDevice::is_ballooned(Pfn pfn) const {
+  const std::lock_guard guard(impl_->state_lock);
   const MemoryRegion* region =
       pfn > (~std::uint64_t{0} >> kPageShift) ? nullptr : impl_->memory->find(pfn << kPageShift);
   if (region == nullptr) return false;
-  const std::lock_guard guard(impl_->state_lock);
   return impl_->ledger.is_ballooned(region->first_page_index + (pfn - region->pages().first));
 }
 

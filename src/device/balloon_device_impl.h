@@ -2,7 +2,7 @@
 // What a balloon device is made of, and the locks around it.
 //
 // The calls of the public interface are in balloon_device.cc, serving a queue is in serve.cc, what
-// becomes of pages in pages.cc, and saving in save_restore.cc.
+// becomes of pages in pages.cc, saving in save_restore.cc, another guest memory in set_memory.cc.
 #ifndef VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
 #define VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
 
@@ -54,6 +54,20 @@ struct BalloonDevice::Impl {
     std::optional<DescriptorChain> held{};  // the buffer of the statistics queue
 
     void stop();  // forgets chains, unanswered, and rings
+
+    // Where it stands, between two turns. A message that is being read goes back into the ring.
+    // Requires that the ring is ready.
+    [[nodiscard]] DeviceState::Queue state();
+    // Goes on from there, on a ring that has just been started and has taken these chains over.
+    void go_on(const DeviceState::Queue& from, std::vector<DescriptorChain> chains);
+  };
+  // A queue that is to go on in another memory.
+  struct MovedQueue {
+    DeviceState::Queue state;
+    std::vector<DescriptorChain> held;
+    // Not ready when that memory has no room for it. Goes before the chains: those of a queue that
+    // runs are returned when they are given up.
+    DeviceQueue ring;
   };
 
   // What a turn of serving may still do.
@@ -80,6 +94,7 @@ struct BalloonDevice::Impl {
   // The codec of a queue, with what the driver's features say about its habits.
   [[nodiscard]] Codec codec_of(const QueueRow& row) const;
   [[nodiscard]] std::optional<std::uint16_t> queue_of(QueueRole role) const;
+  [[nodiscard]] AddressTranslator translator_of(const Registers& with) const;
   // With queues_lock.
   [[nodiscard]] bool may_set_up(std::uint16_t index) const;
 
@@ -106,6 +121,13 @@ struct BalloonDevice::Impl {
   [[nodiscard]] std::string take_over(std::uint16_t index, const DeviceState::Queue& queue,
                                       const Registers& restored);
   [[nodiscard]] Result<void> restore(DeviceState state);
+
+  // ---- another guest memory (queues_lock; set_memory.cc) ---------------------------------------
+
+  // Leaves the old one in `to`. True when a queue has no place there and the driver is to be told.
+  [[nodiscard]] Result<bool> set_memory(std::shared_ptr<const GuestMemory>& to);
+  [[nodiscard]] MovedQueue move_queue(Queue& queue, const std::shared_ptr<const GuestMemory>& to,
+                                      const Registers& with) const;
 
   // ---- serving a queue (queues_lock; serve.cc) -------------------------------------------------
 
@@ -146,7 +168,7 @@ struct BalloonDevice::Impl {
 
   std::chrono::nanoseconds lap();
 
-  const std::shared_ptr<const GuestMemory> memory;
+  std::shared_ptr<const GuestMemory> memory;  // changes with both locks held
   const std::unique_ptr<Discarder> discarder;
   const BalloonOptions options;
 

@@ -21,7 +21,7 @@ std::uint64_t dense_index(const MemoryRegion& region, Pfn pfn) {
 }  // namespace
 
 DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges)
-    : memory_(memory), ledger_(ledger) {
+    : memory_(&memory), ledger_(&ledger) {
   const std::size_t pieces = ranges + memory.regions().size();
   page_runs_.reset(static_cast<HostRun*>(::operator new(pieces * sizeof(HostRun))));
   const bool huge = std::ranges::any_of(memory.regions(), [](const MemoryRegion& region) {
@@ -34,7 +34,7 @@ DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t 
 
 // The part of `rest` before or in the next region, which is cut off it; a null region for a hole.
 DiscardPlan::Piece DiscardPlan::cut_piece(PageRange& rest) const {
-  const MemoryRegion* region = memory_.find_or_next(rest.first);
+  const MemoryRegion* region = memory_->find_or_next(rest.first);
   std::uint64_t count = rest.count;
   if (region != nullptr && region->pages().first > rest.first) {
     count = std::min(count, region->pages().first - rest.first);
@@ -56,7 +56,7 @@ std::uint64_t DiscardPlan::for_each_region(std::span<const PageRange> batch,
   std::uint64_t outside = 0;
   while (!batch.empty()) {
     PageRange rest = batch.front();
-    const MemoryRegion* region = memory_.find_or_next(rest.first);
+    const MemoryRegion* region = memory_->find_or_next(rest.first);
     if (region != nullptr && region->pages().first <= rest.first) {
       const auto inside = std::ranges::partition_point(
           batch, [end = region->pages().end()](const PageRange& r) { return r.end() <= end; });
@@ -85,9 +85,9 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   Outcome outcome;
   std::uint64_t huge_pages = 0;
   WordGatherer book(
-      [&](std::uint64_t word, std::uint64_t mask) { ledger_.inflate(word, mask, outcome.booked); },
+      [&](std::uint64_t word, std::uint64_t mask) { ledger_->inflate(word, mask, outcome.booked); },
       [&](std::uint64_t word, std::uint64_t words) {
-        ledger_.inflate_whole(word, words, outcome.booked);
+        ledger_->inflate_whole(word, words, outcome.booked);
       });
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
@@ -111,12 +111,12 @@ DiscardPlan::Outcome DiscardPlan::inflate_later(std::span<const PageRange> batch
   Outcome outcome;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) {
-        ledger_.inflate(word, mask, outcome.booked);
-        if (may_owe) ledger_.owe(word, mask);
+        ledger_->inflate(word, mask, outcome.booked);
+        if (may_owe) ledger_->owe(word, mask);
       },
       [&](std::uint64_t word, std::uint64_t words) {
-        ledger_.inflate_whole(word, words, outcome.booked);
-        if (may_owe) ledger_.owe({word * 64, words * 64});
+        ledger_->inflate_whole(word, words, outcome.booked);
+        if (may_owe) ledger_->owe({word * 64, words * 64});
       });
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
@@ -130,9 +130,9 @@ DiscardPlan::Outcome DiscardPlan::inflate_later(std::span<const PageRange> batch
 DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
   Outcome outcome;
   WordGatherer book(
-      [&](std::uint64_t word, std::uint64_t mask) { ledger_.deflate(word, mask, outcome.booked); },
+      [&](std::uint64_t word, std::uint64_t mask) { ledger_->deflate(word, mask, outcome.booked); },
       [&](std::uint64_t word, std::uint64_t words) {
-        ledger_.deflate_whole(word, words, outcome.booked);
+        ledger_->deflate_whole(word, words, outcome.booked);
       });
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
@@ -210,21 +210,22 @@ void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
     const std::uint64_t granule = region->host_page_bytes >> kPageShift;
     const Pfn base = region->pages().first;
     Pfn next = base + (pages.first - base) / granule * granule;
-    ledger_.owe({dense_index(*region, pages.first), pages.count});
+    ledger_->owe({dense_index(*region, pages.first), pages.count});
     if (std::exchange(looked_region, region) != region) looked_up_to = 0;
     for (; next < pages.end(); next += granule) {
       const bool first_look = next >= looked_up_to;
       looked_up_to = std::max(looked_up_to, next + granule);
       const PageRange whole{next, granule};
       const bool named = pages.first <= next && pages.end() >= whole.end();
-      const bool complete = named || (may_owe && first_look &&
-                                      ledger_.all_ballooned({dense_index(*region, next), granule}));
+      const bool complete =
+          named ||
+          (may_owe && first_look && ledger_->all_ballooned({dense_index(*region, next), granule}));
       if (complete) {
         add_huge_run(*region, whole);
       } else if (!may_owe) {
         const Pfn first = std::max(pages.first, next);
         const Pfn end = std::min(pages.end(), whole.end());
-        outcome.forgone_pages += ledger_.settle({dense_index(*region, first), end - first});
+        outcome.forgone_pages += ledger_->settle({dense_index(*region, first), end - first});
       }
     }
   }
@@ -235,7 +236,7 @@ DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool
   for (const DiscardFailure& failure : report.failures) {
     const PageRange pages = dense_pages(failure.run);
     if (may_owe) {
-      ledger_.owe(pages);
+      ledger_->owe(pages);
     } else {
       settled.forgone_pages += pages.count;
     }
@@ -245,8 +246,8 @@ DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool
 
 DiscardPlan::Settled DiscardPlan::settle_huge(DiscardReport& report, bool may_owe) {
   Settled settled;
-  settled.freed_pages = settle_runs(huge_runs_, report.failures, ledger_, [&](PageRange refused) {
-    if (!may_owe) settled.forgone_pages += ledger_.settle(refused);
+  settled.freed_pages = settle_runs(huge_runs_, report.failures, *ledger_, [&](PageRange refused) {
+    if (!may_owe) settled.forgone_pages += ledger_->settle(refused);
   });
   return settled;
 }

@@ -83,8 +83,8 @@ class DiscardPlan {
 
   void plan_huge_pages(bool may_owe, Outcome& outcome);
 
-  const GuestMemory& memory_;
-  Ledger& ledger_;
+  const GuestMemory* memory_;
+  Ledger* ledger_;
   // A vector would touch all of the room that a batch may need, which is some megabytes.
   struct Free {
     void operator()(HostRun* runs) const { ::operator delete(runs); }

@@ -117,6 +117,20 @@ bool Ledger::restore(PageSet ballooned, PageSet owed) {
   return true;
 }
 
+void Ledger::copy(const Ledger& from, std::uint64_t from_first, PageRange pages) {
+  const std::uint64_t limit = from_first + pages.count;
+  const auto copy_set = [&](const PageSet& source, PageSet& target) {
+    std::uint64_t copied = 0;
+    PageRange run = source.next_run(from_first, limit);
+    for (; run.count != 0; run = source.next_run(run.end(), limit)) {
+      copied += target.add({pages.first + (run.first - from_first), run.count});
+    }
+    return copied;
+  };
+  ballooned_pages_ += copy_set(from.ballooned_, ballooned_);
+  owed_pages_ += copy_set(from.owed_, owed_);
+}
+
 void Ledger::clear() {
   ballooned_.clear();
   owed_.clear();

@@ -120,6 +120,10 @@ class Ledger {
 
   void clear();
 
+  // Books pages, of which nothing is booked here, as those from `from_first` on are in another
+  // ledger.
+  void copy(const Ledger& from, std::uint64_t from_first, PageRange pages);
+
   // For saving a device.
   [[nodiscard]] const PageSet& ballooned() const { return ballooned_; }
   [[nodiscard]] const PageSet& owed() const { return owed_; }

@@ -2,6 +2,7 @@
 #include "device/owed_discards.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 #include "device/host_runs.h"
@@ -20,7 +21,7 @@ PageRange guest_pages(const MemoryRegion& region, PageRange dense) {
 }  // namespace
 
 OwedDiscards::OwedDiscards(const GuestMemory& memory, Ledger& ledger)
-    : memory_(memory), ledger_(ledger) {
+    : memory_(&memory), ledger_(ledger) {
   runs_.reserve(kMaxRuns);
   pages_.reserve(kMaxRuns);
 }
@@ -33,7 +34,7 @@ std::span<const HostRun> OwedDiscards::take() {
   taken_bytes_ = 0;
   for (;;) {
     if (cursor_ == 0) added_ = false;
-    for (const MemoryRegion& region : memory_.regions()) {
+    for (const MemoryRegion& region : memory_->regions()) {
       const std::uint64_t end = region.first_page_index + region.pages().count;
       if (cursor_ >= end || full()) continue;
       cursor_ = std::max(cursor_, region.first_page_index);
@@ -83,6 +84,12 @@ std::uint64_t OwedDiscards::settle(std::vector<DiscardFailure> failures) {
 void OwedDiscards::restart() {
   cursor_ = 0;
   added_ = false;
+}
+
+void OwedDiscards::use(const GuestMemory& memory) {
+  assert(!in_kernel());
+  memory_ = &memory;
+  restart();
 }
 
 // Both ascend.

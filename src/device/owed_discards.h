@@ -22,7 +22,7 @@ namespace vballoon {
 
 class OwedDiscards {
  public:
-  // Both must outlive this.
+  // Both must outlive this, or the use of them.
   OwedDiscards(const GuestMemory& memory, Ledger& ledger);
 
   // The next runs, as much as one call to the kernel should have; none at the end of a pass. A huge
@@ -35,6 +35,8 @@ class OwedDiscards {
   // More pages are owed than when the pass began: another one is needed.
   void added() { added_ = true; }
   void restart();
+  // Goes on with another memory and the ledger of that; nothing may be in the kernel.
+  void use(const GuestMemory& memory);
 
   // Something was taken and is not settled.
   [[nodiscard]] bool in_kernel() const { return !runs_.empty(); }
@@ -46,7 +48,7 @@ class OwedDiscards {
   void take_run(const MemoryRegion& region, PageRange dense);
   [[nodiscard]] bool full() const;
 
-  const GuestMemory& memory_;
+  const GuestMemory* memory_;
   Ledger& ledger_;
   std::uint64_t cursor_ = 0;  // dense page index
   bool added_ = false;

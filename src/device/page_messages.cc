@@ -18,8 +18,10 @@ std::uint64_t pages_of_largest_host_page(const GuestMemory& memory) {
 
 }  // namespace
 
-PageMessages::PageMessages(const GuestMemory& memory)
-    : memory_(memory), granule_(pages_of_largest_host_page(memory)) {}
+void PageMessages::use(const GuestMemory& memory) {
+  memory_ = &memory;
+  granule_ = pages_of_largest_host_page(memory);
+}
 
 std::uint64_t PageMessages::order() {
   return std::exchange(ordered_, true) ? 0 : reader.order_batch();
@@ -31,7 +33,7 @@ std::uint64_t PageMessages::order() {
 Pfn PageMessages::cut_in(PageRange range, std::uint64_t pages) const {
   const Pfn down = (range.first + pages) / granule_ * granule_;
   const Pfn cut = down > range.first ? down : down + granule_;
-  const MemoryRegion* const region = memory_.find_or_next(cut);
+  const MemoryRegion* const region = memory_->find_or_next(cut);
   if (region == nullptr) return range.end();
   return std::min(range.end(), std::max(cut, region->pages().first));
 }

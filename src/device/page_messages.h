@@ -22,8 +22,10 @@ namespace vballoon {
 
 class PageMessages {
  public:
-  // `memory` must outlive this.
-  explicit PageMessages(const GuestMemory& memory);
+  // `memory` must outlive this, or its use.
+  explicit PageMessages(const GuestMemory& memory) { use(memory); }
+  // What follows is about another memory.
+  void use(const GuestMemory& memory);
 
   MessageReader reader;
   // The message that `reader` stands in, or that is to be begun.
@@ -62,8 +64,8 @@ class PageMessages {
  private:
   [[nodiscard]] Pfn cut_in(PageRange range, std::uint64_t pages) const;
 
-  const GuestMemory& memory_;
-  const std::uint64_t granule_;  // pages of the largest host page: one named whole stays whole
+  const GuestMemory* memory_ = nullptr;
+  std::uint64_t granule_ = 1;  // pages of the largest host page: one named whole stays whole
   std::size_t dealt_ = 0;
   std::optional<PageRange> rest_;  // of the range at `dealt_`, whose beginning was given out
   bool ordered_ = false;

@@ -37,6 +37,28 @@ DeviceMake BalloonDevice::Impl::make() const {
 // A message that is being read goes back into its queue, here as well: this device and the one that
 // is restored go on in the same way. Messages that were read stay held, because others may have
 // been returned behind them.
+DeviceState::Queue BalloonDevice::Impl::Queue::state() {
+  DeviceState::Queue state;
+  state.config = config;
+  if (pages) {
+    pages->put_back();
+    state.pages = pages->left();
+    state.resume = pages->resume;
+  }
+  state.position = ring.position();
+  state.held = ring.held();
+  return state;
+}
+
+void BalloonDevice::Impl::Queue::go_on(const DeviceState::Queue& from,
+                                       std::vector<DescriptorChain> chains) {
+  if (row->role != QueueRole::kStats) {
+    pages->restore(from.pages, from.resume, std::move(chains));
+  } else if (!chains.empty()) {
+    held = std::move(chains.front());
+  }
+}
+
 DeviceState BalloonDevice::Impl::state() {
   DeviceState state{.registers = registers.state(),
                     .early_kicks = early_kicks,
@@ -47,16 +69,7 @@ DeviceState BalloonDevice::Impl::state() {
                     .ledger = ledger};
   for (std::size_t index = 0; index < queues.size(); ++index) {
     Queue& queue = queues[index];
-    if (!queue.ring.ready()) continue;
-    DeviceState::Queue& saved = state.queues[index].emplace();
-    saved.config = queue.config;
-    if (queue.pages) {
-      queue.pages->put_back();
-      saved.pages = queue.pages->left();
-      saved.resume = queue.pages->resume;
-    }
-    saved.position = queue.ring.position();
-    saved.held = queue.ring.held();
+    if (queue.ring.ready()) state.queues[index] = queue.state();
   }
   return state;
 }
@@ -108,11 +121,7 @@ std::string BalloonDevice::Impl::take_over(std::uint16_t index, const DeviceStat
   const bool possible = names_pages || (saved.pages.empty() && !saved.resume && unanswered <= 1);
   auto held = possible ? queue.ring.retake(saved.held) : fail(Errc::kBadSavedState);
   if (!held) return fmt::format("queue {} holds what it cannot hold", index);
-  if (names_pages) {
-    queue.pages->restore(saved.pages, saved.resume, std::move(*held));
-  } else if (!held->empty()) {
-    queue.held = std::move(held->front());
-  }
+  queue.go_on(saved, std::move(*held));
   return {};
 }
 
@@ -155,11 +164,11 @@ std::vector<std::byte> BalloonDevice::save() {
 }
 
 Result<void> BalloonDevice::restore(std::span<const std::byte> state) {
-  auto decoded = decode(state, impl_->make());
-  if (!decoded) return tl::unexpected(decoded.error());
   std::uint32_t to_serve = 0;  // a bit for each queue
   {
     const std::lock_guard queues_guard(impl_->queues_lock);
+    auto decoded = decode(state, impl_->make());
+    if (!decoded) return tl::unexpected(decoded.error());
     if (auto restored = impl_->restore(std::move(*decoded)); !restored) return restored;
     const std::lock_guard guard(impl_->state_lock);
     for (std::uint16_t index = 0; index < kMaxBalloonQueues && impl_->registers.running();

@@ -89,6 +89,7 @@ Result<std::vector<DescriptorChain>> DeviceQueue::Impl::retake(std::span<const H
     return fail(Errc::kBadQueueConfig);
   }
   std::vector<DescriptorChain> taken;
+  taken.reserve(chains.size());  // one that is given up half-way would be returned
   for (const HeldChain& chain : chains) {
     DescriptorChain::Slot& slot = slots_[slots_used_++];
     slot.entry = {.id = chain.id, .entries = chain.entries};
@@ -148,6 +149,16 @@ void DeviceQueue::Impl::settle() {
 }
 
 DeviceQueue::DeviceQueue() = default;
+
+DeviceQueue::DeviceQueue(DeviceQueue&& other) noexcept = default;
+
+DeviceQueue& DeviceQueue::operator=(DeviceQueue&& other) noexcept {
+  if (this != &other) {
+    reset();
+    impl_ = std::move(other.impl_);
+  }
+  return *this;
+}
 
 DeviceQueue::~DeviceQueue() { reset(); }
 

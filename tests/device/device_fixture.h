@@ -51,6 +51,36 @@ inline std::shared_ptr<const GuestMemory> memory_with_hole() {
       .value();
 }
 
+// Another view of parts of that memory, which lie where they did in this process, and of new
+// regions beside them. Keeps the memory alive.
+inline std::shared_ptr<const GuestMemory> part_of(const std::shared_ptr<const GuestMemory>& memory,
+                                                  std::initializer_list<PageRange> parts,
+                                                  std::initializer_list<PageRange> new_parts = {}) {
+  struct Kept {
+    std::shared_ptr<const GuestMemory> memory;
+    std::shared_ptr<const GuestMemory> added;
+    std::shared_ptr<const GuestMemory> view;
+  };
+  std::vector<RegionLayout> layout;
+  for (const PageRange& part : new_parts) {
+    layout.push_back({part.first << kPageShift, part.bytes()});
+  }
+  auto kept = std::make_shared<Kept>();
+  kept->memory = memory;
+  kept->added = GuestMemory::allocate(layout).value();
+  std::vector<BorrowedRegion> regions;
+  const auto borrow = [&regions](const GuestMemory& from, const PageRange& part) {
+    const std::uint64_t address = part.first << kPageShift;
+    regions.push_back({.guest_address = address,
+                       .bytes = part.bytes(),
+                       .host = from.host(address, part.bytes())});
+  };
+  for (const PageRange& part : parts) borrow(*kept->memory, part);
+  for (const PageRange& part : new_parts) borrow(*kept->added, part);
+  kept->view = GuestMemory::borrow(regions).value();
+  return {kept, kept->view.get()};
+}
+
 // Which ring a test has that does not say: ctest runs most of these tests once with each, see
 // CMakeLists.txt.
 inline bool packed_by_default() { return std::getenv("VBALLOON_TEST_PACKED_RINGS") != nullptr; }

@@ -28,6 +28,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using testing::kPayloads;
 using testing::le32;
+using testing::part_of;
 using testing::pfn_message;
 using testing::RecordingDiscarder;
 using testing::Rig;
@@ -157,6 +158,19 @@ TEST_F(DiscardInFlightThreadsTest, StatusReadsZeroOnlyAfterTheDiscard) {
   reader.join();
 
   EXPECT_THAT(diary_.notes(), ElementsAre("discard returned", "status is 0"));
+}
+
+class SetMemoryThreadsTest : public DiscardInFlightThreadsTest {};
+
+TEST_F(SetMemoryThreadsTest, DeviceWaitsForTheDiscardInFlight) {
+  const auto same = part_of(rig_.shared_memory(), {{0, 0x400}, {0x800, 0x400}});
+  std::thread setter(
+      [&] { diary_.note(rig_.device().set_memory(same) ? "memory is set" : "memory is refused"); });
+
+  finish();
+  setter.join();
+
+  EXPECT_THAT(diary_.notes(), ElementsAre("discard returned", "memory is set"));
 }
 
 TEST_F(DiscardInFlightThreadsTest, DeflateIsServedAfterTheDiscard) {
@@ -311,6 +325,36 @@ TEST_F(BusyDeviceThreadsTest, DeviceIsResetAndStartedAgainWhileItIsServed) {
   EXPECT_EQ(rig_.device().read_status(), 0);
   EXPECT_EQ(rig_.device().ballooned_pages(), 0u);
   EXPECT_GE(rig_.device().metrics().inflate_messages, 100u);
+}
+
+TEST_F(BusyDeviceThreadsTest, MemoryIsReplacedWhileMessagesGoBy) {
+  const PageRange high{0x800, 0x400};
+  const auto whole = part_of(rig_.shared_memory(), {{0, 0x400}, high});
+  const auto cut = part_of(rig_.shared_memory(), {{0, 0x100}, {0x100, 0x300}, high});
+  std::atomic<int> unbalanced{0};
+  rig_.start();
+  keep_serving();
+  keep_doing([this] { (void)rig_.device().run_owed_discards(); });
+  keep_doing([this, &unbalanced] {
+    (void)rig_.device().set_target_pages(7);
+    (void)rig_.device().is_ballooned(0x801);
+    unbalanced += balanced(rig_.device().metrics()) ? 0 : 1;
+  });
+  keep_doing([this, &whole, &cut] {
+    (void)rig_.device().set_memory(cut);
+    (void)rig_.device().set_memory(whole);
+  });
+
+  times(100, [this](std::uint32_t) {
+    exchange(kInflateQueue, {5, 0x105, 0x801});
+    exchange(kDeflateQueue, {5, 0x105, 0x801});
+  });
+  finish();
+
+  EXPECT_EQ(unbalanced, 0);
+  EXPECT_EQ(rig_.device().ballooned_pages(), 0u);
+  EXPECT_EQ(rig_.device().metrics().inflated_bytes, 300 * kPageSize);
+  EXPECT_EQ(rig_.device().metrics().deflated_bytes, 300 * kPageSize);
 }
 
 // Trap 3 of hostile_driver_test.cc again, by chance: a PFN read twice.

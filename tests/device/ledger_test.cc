@@ -215,6 +215,19 @@ TEST_F(LedgerTest, AllBalloonedLooksAcrossWords) {
   EXPECT_FALSE(ledger_.all_ballooned({59, 7}));
 }
 
+TEST_F(LedgerTest, CopiedPagesAreBookedAsInTheOther) {
+  inflate(1, 0b1111);
+  ledger_.owe({66, 1});
+  Ledger other(10);
+
+  other.copy(ledger_, 65, {2, 4});
+
+  EXPECT_EQ(other.ballooned_pages(), 3u);
+  EXPECT_TRUE(other.all_ballooned({2, 3}));
+  EXPECT_EQ(other.owed_pages(), 1u);
+  EXPECT_EQ(other.next_owed(0, 10), (PageRange{3, 1}));
+}
+
 TEST_F(LedgerTest, ClearForgetsTheBalloonAndWhatIsOwed) {
   inflate(2, 0b11);
   ledger_.owe({128, 1});

@@ -114,6 +114,15 @@ TEST_F(OwedDiscardInFlightThreadsTest, InhibitWaits) {
   EXPECT_TRUE(waits([this] { rig_.device().inhibit_discards(); }));
 }
 
+TEST_F(OwedDiscardInFlightThreadsTest, NewMemoryWaitsAndWhatTheKernelTookIsFreed) {
+  const auto high = testing::part_of(rig_.shared_memory(), {{0x800, 0x400}});
+
+  EXPECT_TRUE(waits([&] { ASSERT_TRUE(rig_.device().set_memory(high)); }));
+
+  EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
+  EXPECT_EQ(rig_.device().metrics().forgone_bytes, 0u);
+}
+
 TEST_F(OwedDiscardInFlightThreadsTest, SavingWaitsAndWhatTheKernelTookIsNotOwed) {
   std::vector<std::byte> state;
 

@@ -225,6 +225,21 @@ TEST_P(RetakeTest, HeldChainIsReturnedByTheOtherQueue) {
   EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 7}));
 }
 
+TEST_P(RetakeTest, QueueThatTakesTheOthersPlaceReturnsWhatThatHeldOnce) {
+  auto chains = offer_and_pop(1);
+  DeviceQueue other;
+  ASSERT_TRUE(other.start(memory_, config_, queue_.position()));
+  auto retaken = other.retake(queue_.held()).value();
+
+  queue_ = std::move(other);
+  chains.clear();
+  const auto before = publish_and_take();
+  retaken.at(0).complete(7);
+
+  EXPECT_THAT(before, IsEmpty());
+  EXPECT_THAT(publish_and_take(), ElementsAre(RawUsed{0, 7}));
+}
+
 TEST_P(RetakeTest, HeldChainIsNotGivenAgain) {
   auto chains = offer_and_pop(1);
 
