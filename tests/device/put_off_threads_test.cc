@@ -100,6 +100,16 @@ TEST_F(OwedDiscardInFlightThreadsTest, ResetWaits) {
   EXPECT_EQ(rig_.device().metrics().freed_bytes, 2 * kPageSize);
 }
 
+TEST_F(OwedDiscardInFlightThreadsTest, StatusReadsZeroOnlyAfterTheDiscard) {
+  std::thread resetter([this] { rig_.reset(); });
+
+  EXPECT_TRUE(waits([this] {
+    while (rig_.device().read_status() != 0) std::this_thread::yield();
+  }));
+
+  resetter.join();
+}
+
 TEST_F(OwedDiscardInFlightThreadsTest, PageNamedOnceMoreIsBookedOnceWhateverBecomesOfIt) {
   rig_.inflate({6});
 
