@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "device/device_fixture.h"
@@ -107,9 +110,11 @@ class DeviceHintsTest : public ::testing::Test {
   void serve() { rig_.serve(kHintQueue); }
 
   std::vector<PageRange> hinted_;
+  std::function<void()> on_hints_ = [] {};  // at that moment
   Rig rig_{{.device = {.features = Features{Feature::kMustTellHost, Feature::kFreePageHint},
                        .on_free_page_hints = [this](std::span<const PageRange> pages) {
                          hinted_.insert(hinted_.end(), pages.begin(), pages.end());
+                         on_hints_();
                        }}}};
 };
 
@@ -132,6 +137,20 @@ TEST_F(DeviceHintsTest, PagesOfTheRoundAreHandedOverAndAnswered) {
   EXPECT_THAT(hinted_, ElementsAre(PageRange{5, 2}, PageRange{0x900, 1}));
   EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u, 0u, 0u));
   EXPECT_EQ(rig_.device().metrics().hinted_bytes, 3 * kPageSize);
+}
+
+TEST_F(DeviceHintsTest, HintsAreHandedOverBeforeTheirAnswer) {
+  start_round();
+  serve();
+  ASSERT_THAT(rig_.completed(kHintQueue), ElementsAre(0u));
+  std::vector<std::size_t> answered;
+  on_hints_ = [&] { answered.push_back(rig_.completed(kHintQueue).size()); };
+  send_pages({5, 2});
+
+  serve();
+
+  EXPECT_THAT(answered, ElementsAre(0u)) << "while they are handed over";
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u));
 }
 
 TEST_F(DeviceHintsTest, BAL_D_13_BAL_D_14_HintedPagesAreNotDiscarded) {
@@ -211,6 +230,19 @@ TEST_F(DeviceHintsTest, BAL_D_15_FinishLetsTheGuestHaveItsPages) {
 
   EXPECT_EQ(rig_.config32(kHintCommandOffset), kHintDone);
   EXPECT_EQ(rig_.device().hint_status().state, HintState::kDone);
+}
+
+TEST_F(DeviceHintsTest, BAL_D_14_PagesThatComeAfterDoneAreNeitherHandedOverNorDiscarded) {
+  start_round();
+  serve();
+  rig_.device().finish_hints();
+  send_pages({5, 2});
+
+  serve();
+
+  EXPECT_THAT(hinted_, IsEmpty());
+  EXPECT_THAT(rig_.discarded(), IsEmpty());
+  EXPECT_THAT(rig_.completed(kHintQueue), ElementsAre(0u, 0u));
 }
 
 TEST_F(DeviceHintsTest, FinishingTwiceTellsTheDriverOnce) {

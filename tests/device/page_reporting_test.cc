@@ -4,8 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <functional>
 #include <initializer_list>
+#include <memory>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "device/device_fixture.h"
 #include "device/two_mib_pages.h"
@@ -53,6 +58,35 @@ TEST_F(PageReportingTest, BAL_D_17_SPL_D_17_ReportedPagesAreDiscardedAndAnswered
   EXPECT_THAT(rig_.completed(kReportQueue), ElementsAre(0u));
   EXPECT_EQ(rig_.device().metrics().reported_bytes, 5 * kPageSize);
   EXPECT_EQ(rig_.device().metrics().reported_freed_bytes, 5 * kPageSize);
+}
+
+// Looks at the ring while it discards.
+class LookingDiscarder final : public Discarder {
+ public:
+  explicit LookingDiscarder(std::function<void()> look) : look_(std::move(look)) {}
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    look_();
+    for (const HostRun& run : runs) report.freed_bytes += run.length;
+  }
+
+ private:
+  const std::function<void()> look_;
+};
+
+TEST_F(PageReportingTest, ReportIsAnsweredOnlyAfterItsDiscard) {
+  Rig* guest = nullptr;
+  std::vector<std::size_t> answered;
+  Rig rig({.device = reporting({}), .discarder = std::make_unique<LookingDiscarder>([&] {
+                                      answered.push_back(guest->completed(kReportQueue).size());
+                                    })});
+  guest = &rig;
+  rig.start().send(kReportQueue, report_of({{5, 3}}));
+  rig.send(kReportQueue, report_of({{0x900, 1}}));
+
+  rig.serve(kReportQueue);
+
+  EXPECT_THAT(answered, ElementsAre(0u)) << "while the kernel works";
+  EXPECT_THAT(rig.completed(kReportQueue), ElementsAre(0u, 0u));
 }
 
 TEST_F(PageReportingTest, ReportedPagesAreNotInTheBalloon) {
