@@ -134,6 +134,36 @@ TEST_F(DeviceStatsTest, IntervalGoesOnAfterTheAnswer) {
   EXPECT_EQ(rig_.device().tick(), 2 * kSecond);
 }
 
+TEST_F(DeviceStatsTest, IntervalThatIsChangedCountsFromTheChange) {
+  post(free_memory(1));
+  rig_.device().set_stats_interval(10 * kSecond);
+  now_ = 4 * kSecond;
+
+  rig_.device().set_stats_interval(kSecond);
+  EXPECT_EQ(rig_.device().tick(), 5 * kSecond);
+  rig_.device().set_stats_interval(20 * kSecond);
+  EXPECT_EQ(rig_.device().tick(), 24 * kSecond);
+
+  EXPECT_THAT(rig_.completed(kStatsQueue), IsEmpty());
+}
+
+TEST_F(DeviceStatsTest, IntervalThatIsChangedWhileTheGuestCollectsCountsFromTheChange) {
+  post(free_memory(1));
+  rig_.device().set_stats_interval(kSecond);
+  now_ = kSecond;
+  rig_.device().tick();
+  ASSERT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
+  now_ = 2 * kSecond;
+
+  rig_.device().set_stats_interval(10 * kSecond);
+  EXPECT_EQ(rig_.device().tick(), std::nullopt) << "the guest is collecting";
+  now_ = 3 * kSecond;
+  post(free_memory(2));
+
+  EXPECT_EQ(rig_.device().tick(), 12 * kSecond);
+  EXPECT_THAT(rig_.completed(kStatsQueue), IsEmpty());
+}
+
 TEST_F(DeviceStatsTest, IntervalOfZeroSwitchesOff) {
   post(free_memory(1));
   rig_.device().set_stats_interval(kSecond);
@@ -297,6 +327,22 @@ TEST_F(DeviceStatsTest, ResetForgetsWhatTheGuestSaid) {
   post(free_memory(2));
   EXPECT_THAT(free_memory_seen(), Optional(2u));
   EXPECT_THAT(rig_.all_errors(), IsEmpty()) << "nothing is held from before";
+}
+
+TEST(DeviceStatsRingResetTest, ResetOfTheQueueForgetsTheRequestAndTheHeldBuffer) {
+  Rig rig({.device = {.features = Features{Feature::kStatsVq, Feature::kRingReset}}});
+  rig.start().send(kStatsQueue, free_memory(1));
+  rig.serve(kStatsQueue);
+  ASSERT_TRUE(rig.device().request_stats(kSecond));
+
+  for (std::uint16_t i = 0; i <= kStatsQueue; ++i) rig.device().reset_queue(i);
+  rig.set_queues();
+  EXPECT_FALSE(rig.device().stats().requested);
+  rig.send(kStatsQueue, free_memory(2));
+  rig.serve(kStatsQueue);
+
+  EXPECT_THAT(rig.completed(kStatsQueue), IsEmpty()) << "nobody asks for another one";
+  EXPECT_THAT(rig.all_errors(), IsEmpty()) << "nothing is held from before";
 }
 
 TEST_F(DeviceStatsTest, MessagesAreCounted) {
