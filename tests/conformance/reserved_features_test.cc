@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "device/device_fixture.h"
@@ -15,10 +16,12 @@ namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using testing::kNext;
 using testing::kPayloads;
 using testing::kWrite;
 using testing::le32;
+using testing::message_of;
 using testing::Rig;
 
 constexpr Features kAgreed{Feature::kMustTellHost, Feature::kVersion1};
@@ -55,6 +58,63 @@ TEST_F(AccessPlatformConformance, RSV_D_03_DeviceThatDoesNotOfferItDoesNotTransl
   EXPECT_FALSE(rig.device().offered_features().has(Feature::kAccessPlatform));
   EXPECT_EQ(translated_, 0);
   EXPECT_THAT(rig.discarded(), ElementsAre(PageRange{5, 1}));
+}
+
+// A driver whose addresses are all 2^40 larger than those of guest memory; page numbers are not
+// addresses of the device, and are physical whatever stands in between.
+class TranslatedRingsConformance : public ::testing::TestWithParam<bool> {
+ protected:
+  static constexpr std::uint16_t kHintQueue = 2;
+  static constexpr std::uint16_t kReportQueue = 3;
+
+  PageRanges hinted_;
+  Rig rig_{{.device = {.features = kAgreed.with(Feature::kAccessPlatform)
+                                       .with(Feature::kFreePageHint)
+                                       .with(Feature::kPageReporting),
+                       .on_free_page_hints =
+                           [this](std::span<const PageRange> pages) {
+                             hinted_.insert(hinted_.end(), pages.begin(), pages.end());
+                           }},
+            .packed = GetParam(),
+            .bus_offset = std::uint64_t{1} << 40}};
+};
+
+INSTANTIATE_TEST_SUITE_P(BothRings, TranslatedRingsConformance, ::testing::Bool(),
+                         [](const auto& suite) { return suite.param ? "Packed" : "Split"; });
+
+TEST_P(TranslatedRingsConformance, RSV_D_03_PayloadIsReadWhereTheTranslationSays) {
+  rig_.start().inflate({5, 6});
+
+  EXPECT_THAT(rig_.discarded(), ElementsAre(PageRange{5, 2}));
+  EXPECT_THAT(rig_.completed(kInflateQueue), ElementsAre(0u));
+  EXPECT_THAT(rig_.all_errors(), IsEmpty());
+}
+
+TEST_P(TranslatedRingsConformance, RSV_D_03_ReportedAndHintedPagesAreTheTranslatedOnes) {
+  const std::uint32_t id = rig_.start().device().start_hints().value();
+  rig_.send(kHintQueue, {{le32({id})}});
+  rig_.send(kHintQueue, message_of(Dialect::kScatterGather, {{7, 2}}));
+  rig_.send(kReportQueue, message_of(Dialect::kScatterGather, {{5, 1}, {0x801, 3}}));
+
+  rig_.serve(kHintQueue);
+  rig_.serve(kReportQueue);
+
+  EXPECT_THAT(hinted_, ElementsAre(PageRange{7, 2}));
+  EXPECT_THAT(rig_.discarded(), ElementsAre(PageRange{5, 1}, PageRange{0x801, 3}));
+  EXPECT_THAT(rig_.all_errors(), IsEmpty());
+}
+
+TEST_P(TranslatedRingsConformance, RSV_D_03_PageOutsideTheTranslationIsNotReported) {
+  rig_.start();
+  const GuestBuffer physical{5 * kPageSize, kPageSize};
+  ASSERT_TRUE(rig_.queue(kReportQueue).add({}, std::span(&physical, 1), 0));
+  (void)rig_.queue(kReportQueue).publish();
+
+  rig_.serve(kReportQueue);
+
+  EXPECT_THAT(rig_.discarded(), IsEmpty());
+  EXPECT_THAT(rig_.completed(kReportQueue), ElementsAre(0u));
+  EXPECT_EQ(rig_.errors(Errc::kAddressOutOfRange), 1u);
 }
 
 // ---- order --------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ struct Setup {
   bool packed = packed_by_default();  // offered and accepted, whatever the features above
   std::shared_ptr<const GuestMemory> memory = memory_with_hole();
   std::unique_ptr<Discarder> discarder = nullptr;  // unset: recorded()
+  // How much larger the addresses that the driver gives are than guest-physical ones. The rig
+  // translates them, and only them, for a device that offers ACCESS_PLATFORM.
+  std::uint64_t bus_offset = 0;
 };
 
 // What a driver accepts that goes without one feature.
@@ -120,6 +123,13 @@ class Rig {
     if (setup_.packed) {
       options.features = options.features.with(Feature::kRingPacked);
       if (setup_.accepted) setup_.accepted = setup_.accepted->with(Feature::kRingPacked);
+    }
+    if (setup_.bus_offset != 0) {
+      options.translate_address = [offset = setup_.bus_offset](std::uint64_t address,
+                                                               std::uint64_t length, bool) {
+        return address < offset ? std::nullopt
+                                : std::optional(TranslatedPiece{address - offset, length});
+      };
     }
     options.notify_queue = [this](std::uint16_t queue) {
       ++interrupts_.at(queue);
@@ -188,7 +198,9 @@ class Rig {
     for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
       if (!device_->has_queue(index)) continue;
       queues_.at(index) = DriverQueue::create(memory_, ring_config(index)).value();
-      if (!device_->set_queue(index, ring_config(index))) throw std::runtime_error("set_queue");
+      if (!device_->set_queue(index, on_bus(ring_config(index)))) {
+        throw std::runtime_error("set_queue");
+      }
     }
     return *this;
   }
@@ -223,10 +235,12 @@ class Rig {
     next_payload_ += (bytes.size() + 63) / 64 * 64;
     return buffer;
   }
-  // Makes one chain available, of buffers wherever the test wants them.
+  // Makes one chain available, of buffers wherever the test wants them in guest memory.
   void offer(std::uint16_t index, std::span<const GuestBuffer> readable,
              std::span<const GuestBuffer> writable = {}) {
-    if (!queue(index).add(readable, writable, 0)) throw std::length_error("ring is full");
+    if (!queue(index).add(on_bus(readable), on_bus(writable), 0)) {
+      throw std::length_error("ring is full");
+    }
     (void)queue(index).publish();
   }
   void offer(std::uint16_t index, std::initializer_list<GuestBuffer> readable) {
@@ -289,6 +303,19 @@ class Rig {
   std::function<void()> on_log;
 
  private:
+  // The addresses that the device is given.
+  QueueConfig on_bus(QueueConfig config) const {
+    config.descriptor_table += setup_.bus_offset;
+    config.available_ring += setup_.bus_offset;
+    config.used_ring += setup_.bus_offset;
+    return config;
+  }
+  std::vector<GuestBuffer> on_bus(std::span<const GuestBuffer> buffers) const {
+    std::vector<GuestBuffer> all(buffers.begin(), buffers.end());
+    for (GuestBuffer& buffer : all) buffer.address += setup_.bus_offset;
+    return all;
+  }
+
   Setup setup_;
   std::shared_ptr<const GuestMemory> memory_;
   RecordingDiscarder* recorded_ = nullptr;
