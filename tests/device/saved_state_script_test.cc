@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "device/device_fixture.h"
+#include "device/two_mib_pages.h"
 #include "memory/residency.h"
 
 namespace vballoon {
@@ -24,6 +26,7 @@ namespace {
 
 using testing::kHigh;
 using testing::kLowPages;
+using testing::kTwoMib;
 using testing::Message;
 using testing::message_of;
 using testing::Rig;
@@ -68,6 +71,7 @@ enum class Op : std::uint8_t {
   kReset,
   kNegotiate,
   kSetQueues,
+  kPoison,  // what free pages are filled with
   kDriverOk,
 };
 
@@ -78,7 +82,8 @@ struct Step {
 };
 
 std::vector<Step> boot() {
-  return {{Op::kReset}, {Op::kNegotiate}, {Op::kSetQueues}, {Op::kServe}, {Op::kDriverOk}};
+  return {{Op::kReset}, {Op::kNegotiate}, {Op::kSetQueues},
+          {Op::kServe}, {Op::kPoison},    {Op::kDriverOk}};
 }
 
 // Steps at random seldom make one.
@@ -116,25 +121,54 @@ std::vector<Step> make_script() {
 
 // ---- one run -----------------------------------------------------------------------------------
 
+using MakeMemory = std::shared_ptr<const GuestMemory> (*)();
+
+// Transparent huge pages would be resident as a whole.
+std::shared_ptr<const GuestMemory> small_pages() {
+  return GuestMemory::allocate(std::vector<RegionLayout>{{0, kLowPages * kPageSize},
+                                                         {kHigh * kPageSize, 0x400 * kPageSize}},
+                               {.thp = ThpMode::kOff})
+      .value();
+}
+
+// The lower region, of 4 MiB, is said to go back in pages of 2 MiB only.
+std::shared_ptr<const GuestMemory> huge_pages() {
+  const auto whole =
+      GuestMemory::allocate(
+          std::vector<RegionLayout>{{0, 3 * kTwoMib}, {kHigh * kPageSize, 2 * kTwoMib}},
+          {.thp = ThpMode::kOff})
+          .value();
+  const auto low = reinterpret_cast<std::uintptr_t>(whole->host(0, 3 * kTwoMib));
+  const std::uint64_t skipped = (kTwoMib - low % kTwoMib) % kTwoMib;
+  const std::vector<BorrowedRegion> regions{{.guest_address = 0,
+                                             .bytes = 2 * kTwoMib,
+                                             .host = whole->host(skipped, 2 * kTwoMib),
+                                             .host_page_bytes = kTwoMib},
+                                            {.guest_address = kHigh * kPageSize,
+                                             .bytes = 2 * kTwoMib,
+                                             .host = whole->host(kHigh * kPageSize, 2 * kTwoMib)}};
+  const auto kept = std::make_shared<
+      std::pair<std::shared_ptr<const GuestMemory>, std::shared_ptr<const GuestMemory>>>(
+      whole, GuestMemory::borrow(regions).value());
+  return {kept, kept->second.get()};
+}
+
 struct Variant {
   std::string name;
   BalloonOptions options;
+  MakeMemory memory = small_pages;
 };
 
 void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 
 class GuestRun {
  public:
-  GuestRun(const BalloonOptions& options, const std::chrono::nanoseconds& now)
-      : rig_({.device = with_hooks(options, now),
+  GuestRun(const Variant& variant, const std::chrono::nanoseconds& now)
+      : rig_({.device = with_hooks(variant.options, now),
               .queue_size = kQueueSize,
-              .memory = GuestMemory::allocate(
-                            std::vector<RegionLayout>{{0, kLowPages * kPageSize},
-                                                      {kHigh * kPageSize, 0x400 * kPageSize}},
-                            {.thp = ThpMode::kOff})
-                            .value(),
+              .memory = variant.memory(),
               .discarder = make_kernel_discarder()}),
-        dialect_(options.dialect) {
+        dialect_(variant.options.dialect) {
     for (std::uint64_t i = 0; i < kUsablePages; ++i) *rig_.host(usable(i)) = std::byte{1};
   }
 
@@ -224,6 +258,8 @@ class GuestRun {
       case Op::kSetQueues:
         rig_.set_queues();
         return;
+      case Op::kPoison:
+        return rig_.write_config32(kPoisonValueOffset, 0xAAAAAAAA);
       case Op::kDriverOk:
         return device.write_status(Rig::kRunning);
     }
@@ -373,13 +409,18 @@ std::vector<Variant> variants() {
       {"Chunk", options_with({Feature::kRingPacked})},
       {"WriteBehind", options_with({})},
       {"WithoutMustTellHost", options_with({})},
+      {"PagePoison", options_with({Feature::kPagePoison})},
+      {"HugePages", options_with({}), huge_pages},
+      {"HugePagesWriteBehind", options_with({}), huge_pages},
   };
   all[5].options.dialect = Dialect::kPageBitmap;
   all[5].options.dialect_bit = 20;
   all[6].options.dialect = Dialect::kScatterGather;
   all[6].options.dialect_bit = 20;
-  all[7].options.write_behind = true;
-  all[7].options.discards_owed = [] {};
+  for (const std::size_t behind : {std::size_t{7}, std::size_t{11}}) {
+    all[behind].options.write_behind = true;
+    all[behind].options.discards_owed = [] {};
+  }
   all[8].options.features = all[8].options.features.without(Feature::kMustTellHost);
   return all;
 }
@@ -391,8 +432,8 @@ INSTANTIATE_TEST_SUITE_P(Variants, SavedStateScriptTest, ::testing::ValuesIn(var
 
 TEST_P(SavedStateScriptTest, RunThatIsSavedAndRestoredAtEveryStepHasTheSameOutcome) {
   std::chrono::nanoseconds now{0};
-  GuestRun undisturbed(GetParam().options, now);
-  GuestRun disturbed(GetParam().options, now);
+  GuestRun undisturbed(GetParam(), now);
+  GuestRun disturbed(GetParam(), now);
   const std::vector<Step> script = make_script();
   for (std::size_t i = 0; i < script.size(); ++i) {
     SCOPED_TRACE("step " + std::to_string(i) + ", op " +
