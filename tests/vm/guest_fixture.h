@@ -35,11 +35,13 @@ class GuestFixture : public ::testing::Test {
   // Reports are made only while much is free: 32 blocks of 2 MiB and more.
   static constexpr std::uint64_t kPages = 65536;
 
+  explicit GuestFixture(std::uint64_t pages = kPages)
+      : memory_(GuestMemory::allocate(std::vector<RegionLayout>{{0, pages << kPageShift}}).value()),
+        allocator_(PageRanges{{0, pages}}) {}
+
   // Boots a guest; the device offers these features and the driver accepts what it can.
   void boot(Features features, DriverOptions options = {}) {
-    auto discarder = std::make_unique<RecordingDiscarder>();
-    recorded_ = discarder.get();
-    mmio_ = MmioTransport::create(memory_, std::move(discarder),
+    mmio_ = MmioTransport::create(memory_, make_discarder(),
                                   {.features = features,
                                    .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
                                    .on_free_page_hints =
@@ -54,6 +56,12 @@ class GuestFixture : public ::testing::Test {
     driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
   }
 
+  // What the device gives memory back with.
+  virtual std::unique_ptr<Discarder> make_discarder() {
+    auto discarder = std::make_unique<RecordingDiscarder>();
+    recorded_ = discarder.get();
+    return discarder;
+  }
   // The registers as the driver sees them.
   virtual sim::MmioWindow window() {
     return {
@@ -93,9 +101,8 @@ class GuestFixture : public ::testing::Test {
   }
   BalloonDevice& device() { return mmio_->device(); }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GuestMemory::allocate(std::vector<RegionLayout>{{0, kPages << kPageShift}}).value();
-  sim::PageAllocator allocator_{PageRanges{{0, kPages}}};
+  std::shared_ptr<const GuestMemory> memory_;
+  sim::PageAllocator allocator_;
   GuestKernel kernel_{allocator_};
   std::chrono::nanoseconds now_{0};
   RecordingDiscarder* recorded_ = nullptr;
