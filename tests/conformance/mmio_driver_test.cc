@@ -140,12 +140,14 @@ constexpr Features kRich = kPlain.with(Feature::kStatsVq)
 
 class MmioDriverConformance : public testing::GuestFixture {
  protected:
+  MmioDriverConformance() : GuestFixture(true) {}
+
   sim::MmioWindow window() override { return registers_.around(GuestFixture::window()); }
 
   void boot_rich() { boot(kRich, {.kernel = &kernel_, .poison_value = 0, .early_stats = false}); }
   // What a handler of the interrupt does.
   void interrupt() {
-    (void)access_->take_interrupt();
+    (void)mmio_access_->take_interrupt();
     driver_->step(now_);
   }
   // A bit of everything that a driver does in its life.
@@ -304,8 +306,8 @@ TEST_F(MmioDriverConformance, MMI_G_14_QueueOfTheLargestSizeIsSetUpAndNoneBeyond
   registers_.read_as(MmioRegister::kQueueSizeMax, 64);
   registers_.forget();
 
-  (void)access_->set_queue(0, {.size = 128});
-  (void)access_->set_queue(0, {.size = 64});
+  (void)mmio_access_->set_queue(0, {.size = 128});
+  (void)mmio_access_->set_queue(0, {.size = 64});
 
   EXPECT_THAT(registers_.written_to(MmioRegister::kQueueSize), ElementsAre(64u));
 }
@@ -315,7 +317,7 @@ TEST_F(MmioDriverConformance, MMI_G_15_FieldsOfAQueueThatIsReadyAreLeftAlone) {
   registers_.read_as(MmioRegister::kQueueReady, 1);
   registers_.forget();
 
-  EXPECT_FALSE(access_->set_queue(0, {.size = 64}));
+  EXPECT_FALSE(mmio_access_->set_queue(0, {.size = 64}));
 
   EXPECT_THAT(registers_.those(is_field_of_queue), IsEmpty());
 }
@@ -375,7 +377,7 @@ TEST_F(MmioDriverConformance, MMI_G_30_MMI_G_32_InterruptIsReadAndAcknowledged) 
   ASSERT_TRUE(device().set_target_pages(100));
   registers_.forget();
 
-  EXPECT_EQ(access_->take_interrupt(), kMmioConfigChange);
+  EXPECT_EQ(mmio_access_->take_interrupt(), kMmioConfigChange);
 
   EXPECT_THAT(registers_.trace(),
               ElementsAre(read_of(MmioRegister::kInterruptStatus, kMmioConfigChange),
@@ -386,7 +388,7 @@ TEST_F(MmioDriverConformance, MMI_G_18_MMI_G_20_BitsWithoutAMeaningAreNeitherSee
   boot(kPlain);
   registers_.read_as(MmioRegister::kInterruptStatus, 0xFFFFFFFD);
 
-  EXPECT_EQ(access_->take_interrupt(), kMmioUsedBuffer);
+  EXPECT_EQ(mmio_access_->take_interrupt(), kMmioUsedBuffer);
 
   EXPECT_THAT(registers_.written_to(MmioRegister::kInterruptAck), ElementsAre(kMmioUsedBuffer));
 }
@@ -395,7 +397,7 @@ TEST_F(MmioDriverConformance, MMI_G_18_MMI_G_20_InterruptOfNothingButSuchBitsIsN
   boot(kPlain);
   registers_.read_as(MmioRegister::kInterruptStatus, 0xFFFFFFFC);
 
-  EXPECT_EQ(access_->take_interrupt(), 0u);
+  EXPECT_EQ(mmio_access_->take_interrupt(), 0u);
 
   EXPECT_THAT(registers_.written_to(MmioRegister::kInterruptAck), IsEmpty());
 }
@@ -408,7 +410,7 @@ TEST_F(MmioDriverConformance, MMI_G_31_OneInterruptMakesTheDriverLookAtEveryQueu
   driver_->step(now_);  // an inflate, and the statistics are asked for
   serve();
 
-  EXPECT_EQ(access_->take_interrupt() & kMmioUsedBuffer, kMmioUsedBuffer);
+  EXPECT_EQ(mmio_access_->take_interrupt() & kMmioUsedBuffer, kMmioUsedBuffer);
   driver_->step(now_);
 
   EXPECT_EQ(device().actual_pages(), 100u) << "the answer on the inflate queue";
@@ -427,14 +429,14 @@ TEST_F(MmioDriverConformance, CFG_G_02_FieldThatChangesWhileItIsReadIsReadAgain)
     ASSERT_TRUE(device().set_target_pages(++target));
   };
 
-  EXPECT_EQ(access_->read_config(kNumPagesOffset), 102u);
+  EXPECT_EQ(mmio_access_->read_config(kNumPagesOffset), 102u);
 }
 
 TEST_F(MmioDriverConformance, CFG_G_02_FieldIsReadBetweenTwoReadingsOfTheGeneration) {
   boot(kPlain);
   registers_.forget();
 
-  (void)access_->read_config(kNumPagesOffset);
+  (void)mmio_access_->read_config(kNumPagesOffset);
 
   EXPECT_THAT(registers_.trace(),
               ElementsAre(read_access(MmioRegister::kConfigGeneration),
