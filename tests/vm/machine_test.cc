@@ -265,6 +265,31 @@ TEST_P(DirectMachineTest, StagesOfAnInflationAreAllOfItsTime) {
             report.guest);
 }
 
+// With time in every stage, and some behind the last byte that the kernel takes.
+TEST_P(DirectMachineTest, SynchronousResizeHasNoOverlap) {
+  std::int64_t ticks = 0;
+  rig_.options.device.clock = [&ticks] { return nanoseconds(++ticks); };
+  rig_.start(std::make_unique<RecordingDiscarder>());
+
+  EXPECT_EQ(rig_.resize(256).overlap, nanoseconds(0));
+  EXPECT_EQ(rig_.resize(0).overlap, nanoseconds(0));
+}
+
+// By call they are made when the guest is done.
+TEST_P(DirectMachineTest, DiscardsWrittenBehindByCallTakeTimeOfTheirOwn) {
+  std::atomic<std::int64_t> now{0};
+  rig_.options.device.clock = [&now] { return nanoseconds(now); };
+  rig_.options.device.write_behind = true;
+  rig_.start(std::make_unique<SlowDiscarder>(now));
+
+  const ResizeReport report = rig_.resize(1000);
+
+  EXPECT_GT(report.stages.discard, nanoseconds(0));
+  EXPECT_EQ(report.wall, report.stages.discard);
+  EXPECT_EQ(report.guest, nanoseconds(0));
+  EXPECT_EQ(report.overlap, nanoseconds(0));
+}
+
 TEST_P(DirectMachineTest, KeepGoingIsAskedBetweenMessages) {
   rig_.options.driver.queue_size = 2;
   rig_.start();
