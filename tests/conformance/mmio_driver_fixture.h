@@ -27,6 +27,8 @@ inline constexpr Features kRich = kPlain.with(Feature::kStatsVq)
 
 class MmioDriverConformance : public GuestFixture {
  protected:
+  MmioDriverConformance() : GuestFixture(kPages, true) {}
+
   sim::MmioWindow window() override { return registers_.around(GuestFixture::window()); }
 
   void boot_rich(Features features = kRich) {
@@ -34,7 +36,7 @@ class MmioDriverConformance : public GuestFixture {
   }
   // What a handler of the interrupt does.
   void interrupt() {
-    (void)access_->take_interrupt();
+    (void)mmio_access_->take_interrupt();
     driver_->step(now_);
   }
   // A bit of everything that a driver does in its life.

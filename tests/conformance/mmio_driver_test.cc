@@ -242,7 +242,7 @@ TEST_F(MmioDriverConformance, MMI_G_30_MMI_G_32_InterruptIsReadAndAcknowledged) 
   ASSERT_TRUE(device().set_target_pages(100));
   registers_.forget();
 
-  EXPECT_EQ(access_->take_interrupt(), kMmioConfigChange);
+  EXPECT_EQ(mmio_access_->take_interrupt(), kMmioConfigChange);
 
   EXPECT_THAT(registers_.trace(),
               ElementsAre(read_of(MmioRegister::kInterruptStatus, kMmioConfigChange),
@@ -253,7 +253,7 @@ TEST_F(MmioDriverConformance, MMI_G_18_MMI_G_20_BitsWithoutAMeaningAreNeitherSee
   boot(kPlain);
   registers_.read_as(MmioRegister::kInterruptStatus, 0xFFFFFFFD);
 
-  EXPECT_EQ(access_->take_interrupt(), kMmioUsedBuffer);
+  EXPECT_EQ(mmio_access_->take_interrupt(), kMmioUsedBuffer);
 
   EXPECT_THAT(registers_.written_to(MmioRegister::kInterruptAck), ElementsAre(kMmioUsedBuffer));
 }
@@ -262,7 +262,7 @@ TEST_F(MmioDriverConformance, MMI_G_18_MMI_G_20_InterruptOfNothingButSuchBitsIsN
   boot(kPlain);
   registers_.read_as(MmioRegister::kInterruptStatus, 0xFFFFFFFC);
 
-  EXPECT_EQ(access_->take_interrupt(), 0u);
+  EXPECT_EQ(mmio_access_->take_interrupt(), 0u);
 
   EXPECT_THAT(registers_.written_to(MmioRegister::kInterruptAck), IsEmpty());
 }
@@ -275,7 +275,7 @@ TEST_F(MmioDriverConformance, MMI_G_31_OneInterruptMakesTheDriverLookAtEveryQueu
   driver_->step(now_);  // an inflate, and the statistics are asked for
   serve();
 
-  EXPECT_EQ(access_->take_interrupt() & kMmioUsedBuffer, kMmioUsedBuffer);
+  EXPECT_EQ(mmio_access_->take_interrupt() & kMmioUsedBuffer, kMmioUsedBuffer);
   driver_->step(now_);
 
   EXPECT_EQ(device().actual_pages(), 100u) << "the answer on the inflate queue";
@@ -294,14 +294,14 @@ TEST_F(MmioDriverConformance, CFG_G_02_FieldThatChangesWhileItIsReadIsReadAgain)
     ASSERT_TRUE(device().set_target_pages(++target));
   };
 
-  EXPECT_EQ(access_->read_config(kNumPagesOffset), 102u);
+  EXPECT_EQ(mmio_access_->read_config(kNumPagesOffset), 102u);
 }
 
 TEST_F(MmioDriverConformance, CFG_G_02_FieldIsReadBetweenTwoReadingsOfTheGeneration) {
   boot(kPlain);
   registers_.forget();
 
-  (void)access_->read_config(kNumPagesOffset);
+  (void)mmio_access_->read_config(kNumPagesOffset);
 
   EXPECT_THAT(registers_.trace(),
               ElementsAre(read_access(MmioRegister::kConfigGeneration),

@@ -19,6 +19,7 @@ namespace vballoon::tool {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::run;
@@ -49,6 +50,12 @@ std::vector<std::string> names_of(const Json& document) {
   std::vector<std::string> names;
   for (const Json& result : document["results"]) names.push_back(result["name"]);
   return names;
+}
+
+std::vector<std::uint64_t> inflation_of_each_row(const Json& document, const char* figure) {
+  std::vector<std::uint64_t> figures;
+  for (const Json& result : document["results"]) figures.push_back(result["inflate"][figure]);
+  return figures;
 }
 
 // The last result: the mode beside the baseline.
@@ -187,6 +194,34 @@ TEST(CompareRunTest, SmallQueueIsVerified) {
   options.queue_size = 2;
 
   EXPECT_THAT(run(options), IsSound());
+}
+
+TEST(CompareRunTest, RowsWrittenBehindAreVerified) {
+  CompareOptions options = small_options();
+  options.modes = CompareOptions{}.modes;
+  options.notify = sim::NotifyMode::kEventfd;
+  options.write_behind = true;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_THAT(names_of(outcome.document()),
+              ElementsAre("pfn/per-page", "pfn/vectored", "pfn/write-behind", "bitmap/vectored",
+                          "bitmap/write-behind", "chunk/vectored", "chunk/write-behind"));
+  EXPECT_THAT(inflation_of_each_row(outcome.document(), "freed_bytes"), Each(kInflated));
+}
+
+// Only the first messages can find the device's thread asleep.
+TEST(CompareRunTest, WatchedRingsAreVerifiedAndNeedFewerKicks) {
+  CompareOptions options = small_options();
+  options.modes = {Dialect::kStandard};
+  options.poll_us = 1'000'000;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  const Json inflate = last_result(outcome)["inflate"];
+  EXPECT_LT(inflate["kicks"], inflate["messages"]);
 }
 
 // Refuses everything, as a kernel does that will not take memory back.

@@ -76,7 +76,8 @@ TEST_F(DriverLifeTest, SecondBootKeepsTheTargetAndStartsWithAnEmptyLedger) {
   boot_all();
   sim::PageAllocator fresh(PageRanges{{0, kPages}});
 
-  driver_ = testing::BalloonDriver::probe(*access_, memory_, fresh, {.features = kAll}).value();
+  driver_ =
+      testing::BalloonDriver::probe(*access_, memory_, fresh, {.features = features_}).value();
   EXPECT_EQ(device().ballooned_pages(), 0u);
   EXPECT_EQ(device().target_pages(), 5000u);
   run();

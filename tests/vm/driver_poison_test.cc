@@ -22,7 +22,7 @@ class PoisonedGuest : public testing::GuestFixture {
   static constexpr std::uint64_t kGuestPages = 16384;
 
   explicit PoisonedGuest(std::uint8_t byte)
-      : GuestFixture(kGuestPages),
+      : GuestFixture(kGuestPages, true),
         poison_(memory_, byte),
         guest_(allocator_, {.poison = &poison_}) {}
   ~PoisonedGuest() override { driver_.reset(); }  // before its kernel

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A guest with its kernel, a driver and a device, joined by the registers of virtio-mmio and served
-// by one thread, step by step.
+// A guest with its kernel, a driver and a device, joined by call or by the registers of
+// virtio-mmio, over split or packed rings (tests/by_default.h), and served by one thread, step by
+// step.
 #ifndef VBALLOON_TESTS_VM_GUEST_FIXTURE_H_
 #define VBALLOON_TESTS_VM_GUEST_FIXTURE_H_
 
@@ -14,10 +15,12 @@
 #include <vector>
 
 #include "base/page_ranges.h"
+#include "by_default.h"
 #include "memory/test_discarders.h"
 #include "vballoon/sim/balloon_driver.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "vballoon/transport/mmio.h"
+#include "vm/in_process_access.h"
 #include "vm/mmio_access.h"
 
 namespace vballoon::testing {
@@ -35,24 +38,16 @@ class GuestFixture : public ::testing::Test {
   // Reports are made only while much is free: 32 blocks of 2 MiB and more.
   static constexpr std::uint64_t kPages = 65536;
 
-  explicit GuestFixture(std::uint64_t pages = kPages)
+  explicit GuestFixture(std::uint64_t pages = kPages, bool through_mmio = mmio_by_default())
       : memory_(GuestMemory::allocate(std::vector<RegionLayout>{{0, pages << kPageShift}}).value()),
-        allocator_(PageRanges{{0, pages}}) {}
+        allocator_(PageRanges{{0, pages}}),
+        through_mmio_(through_mmio) {}
 
   // Boots a guest; the device offers these features and the driver accepts what it can.
   void boot(Features features, DriverOptions options = {}) {
-    mmio_ = MmioTransport::create(memory_, make_discarder(),
-                                  {.features = features,
-                                   .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
-                                   .on_free_page_hints =
-                                       [this](std::span<const PageRange> pages) {
-                                         hinted_.insert(hinted_.end(), pages.begin(), pages.end());
-                                       },
-                                   .clock = [this] { return now_; }},
-                                  {.queue_notify = [this](std::uint16_t queue) { kick(queue); }})
-                .value();
-    access_ = MmioAccess::probe(window()).value();
-    options.features = features;
+    features_ = packed_by_default() ? features.with(Feature::kRingPacked) : features;
+    make_device();
+    options.features = features_;
     driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
   }
 
@@ -99,7 +94,7 @@ class GuestFixture : public ::testing::Test {
     }
     now_ = end;
   }
-  BalloonDevice& device() { return mmio_->device(); }
+  BalloonDevice& device() { return *device_; }
 
   std::shared_ptr<const GuestMemory> memory_;
   sim::PageAllocator allocator_;
@@ -110,9 +105,42 @@ class GuestFixture : public ::testing::Test {
   int kicks_before_ok_ = 0;
   bool serves_kicks_at_once_ = true;
   std::vector<PageRange> hinted_;
-  std::unique_ptr<MmioTransport> mmio_;
-  std::unique_ptr<MmioAccess> access_;
+  Features features_;                    // what the device offers
+  std::unique_ptr<MmioTransport> mmio_;  // has the device, or
+  std::unique_ptr<BalloonDevice> own_device_;
+  BalloonDevice* device_ = nullptr;
+  std::unique_ptr<sim::DeviceAccess> access_;
+  MmioAccess* mmio_access_ = nullptr;  // the same, through virtio-mmio
   std::unique_ptr<BalloonDriver> driver_;
+
+ private:
+  void make_device() {
+    auto discarder = make_discarder();
+    BalloonOptions options{.features = features_,
+                           .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
+                           .on_free_page_hints =
+                               [this](std::span<const PageRange> pages) {
+                                 hinted_.insert(hinted_.end(), pages.begin(), pages.end());
+                               },
+                           .clock = [this] { return now_; }};
+    const auto kicked = [this](std::uint16_t queue) { kick(queue); };
+    if (!through_mmio_) {
+      own_device_ =
+          BalloonDevice::create(memory_, std::move(discarder), std::move(options)).value();
+      device_ = own_device_.get();
+      access_ = std::make_unique<sim::InProcessAccess>(*device_, kicked);
+      return;
+    }
+    mmio_ = MmioTransport::create(memory_, std::move(discarder), std::move(options),
+                                  {.queue_notify = kicked})
+                .value();
+    device_ = &mmio_->device();
+    auto registers = MmioAccess::probe(window()).value();
+    mmio_access_ = registers.get();
+    access_ = std::move(registers);
+  }
+
+  const bool through_mmio_;
 };
 
 }  // namespace vballoon::testing

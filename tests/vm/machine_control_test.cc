@@ -113,6 +113,35 @@ TEST_P(MachineControlThreadsTest, WhatIsWrittenBehindIsGivenBackWhenTheResizeIsO
   EXPECT_EQ(rig_.resident_balloon_pages(), 0u);
 }
 
+// Time passes once: between a message and its answer, as the guest sees it, while a thread is in
+// the kernel with the pages of that message.
+TEST_P(MachineControlThreadsTest, TimeOfTheGuestAndOfADiscardBehindItIsOverlap) {
+  auto blocking = std::make_unique<BlockingDiscarder>(make_kernel_discarder());
+  BlockingDiscarder& discarder = *blocking;
+  discarder.block();
+  std::atomic<std::int64_t> now{0};
+  bool passed = false;  // the guest's
+  rig_.options.device.clock = [&, guest = std::this_thread::get_id()] {
+    if (std::this_thread::get_id() == guest && !passed && rig_.machine != nullptr &&
+        rig_.machine->driver().counters().messages != 0) {
+      passed = true;
+      discarder.wait_until_blocked();
+      now += 1000;
+      discarder.release();
+    }
+    return std::chrono::nanoseconds(now);
+  };
+  rig_.options.device.write_behind = true;
+  rig_.start(std::move(blocking));
+
+  const sim::ResizeReport report = rig_.resize(100);
+
+  EXPECT_EQ(report.stages.discard, std::chrono::nanoseconds(1000));
+  EXPECT_EQ(report.stages.send, std::chrono::nanoseconds(1000));
+  EXPECT_EQ(report.wall, std::chrono::nanoseconds(1000));
+  EXPECT_EQ(report.overlap, std::chrono::nanoseconds(1000));
+}
+
 // Only the first messages can find the device's thread asleep, or on its way.
 TEST(MachineWatchThreadsTest, WatchedRingsNeedFewerKicks) {
   MachineRig rig(Dialect::kStandard, NotifyMode::kEventfd);

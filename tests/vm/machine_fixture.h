@@ -18,19 +18,24 @@
 
 #include "base/page_batch.h"
 #include "base/page_ranges.h"
+#include "ring/ring_kind.h"
 #include "vballoon/discarder.h"
 #include "vballoon/sim/machine.h"
 #include "wire/dialect.h"
 
 namespace vballoon::testing {
 
-// The last: whether the driver has nothing but the registers of virtio-mmio.
-using MachineMode = std::tuple<Dialect, sim::NotifyMode, bool>;
+// How the driver reaches the device.
+enum class Transport { kInProcess, kMmio };
+
+using MachineMode = std::tuple<Dialect, sim::NotifyMode, Transport, RingKind>;
 
 inline std::string name_of(const ::testing::TestParamInfo<MachineMode>& mode) {
-  const bool direct = std::get<sim::NotifyMode>(mode.param) == sim::NotifyMode::kDirect;
-  return std::string(dialect_row(std::get<Dialect>(mode.param)).name) +
-         (direct ? "_direct" : "_eventfd") + (std::get<bool>(mode.param) ? "_mmio" : "");
+  const auto& [dialect, notify, transport, ring] = mode.param;
+  return std::string(dialect_row(dialect).name) +
+         (notify == sim::NotifyMode::kDirect ? "_direct" : "_eventfd") +
+         (transport == Transport::kMmio ? "_mmio" : "") +
+         (ring == RingKind::kPacked ? "_packed" : "");
 }
 
 inline auto dialects() {
@@ -52,6 +57,11 @@ struct MachineRig {
     for (std::uint64_t page = 0; page < kPages; ++page) host[page << kPageShift] = std::byte{1};
   }
 
+  // What the device offers and the driver accepts.
+  void negotiate(Features features) {
+    options.device.features = features;
+    options.driver.features = features;
+  }
   void start(std::unique_ptr<Discarder> discarder = make_kernel_discarder()) {
     auto started = sim::Machine::start(memory, allocator, std::move(discarder), options);
     if (!started) throw std::runtime_error(started.error().message());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A guest and a device joined, in every dialect, by call and by eventfd (src/vm/machine.cc).
+// A guest and a device joined, in every dialect, by call and by eventfd, over both rings
+// (src/vm/machine.cc).
 #include "vballoon/sim/machine.h"
 
 #include <atomic>
@@ -17,21 +18,45 @@ using std::chrono::nanoseconds;
 using ::vballoon::testing::MachineMode;
 using ::vballoon::testing::MachineRig;
 using ::vballoon::testing::RecordingDiscarder;
+using ::vballoon::testing::RingKind;
+using ::vballoon::testing::Transport;
+
+// Time passes in here only.
+class SlowDiscarder final : public Discarder {
+ public:
+  explicit SlowDiscarder(std::atomic<std::int64_t>& clock) : clock_(clock) {}
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    inner_.discard(runs, report);
+    clock_ += 1000;
+  }
+
+ private:
+  std::atomic<std::int64_t>& clock_;
+  RecordingDiscarder inner_;
+};
 
 // The thread sanitizer runs all of it: half of the modes have a thread of the device.
 class MachineThreadsTest : public ::testing::TestWithParam<MachineMode> {
  protected:
-  MachineThreadsTest() { rig_.options.mmio = std::get<bool>(GetParam()); }
+  MachineThreadsTest() {
+    rig_.options.mmio = std::get<Transport>(GetParam()) == Transport::kMmio;
+    negotiate(rig_.options.device.features);
+  }
+  void negotiate(Features features) {
+    const bool packed = std::get<RingKind>(GetParam()) == RingKind::kPacked;
+    rig_.negotiate(packed ? features.with(Feature::kRingPacked) : features);
+  }
 
   MachineRig rig_{std::get<Dialect>(GetParam()), std::get<NotifyMode>(GetParam())};
 };
 
-INSTANTIATE_TEST_SUITE_P(Modes, MachineThreadsTest,
-                         ::testing::Combine(testing::dialects(),
-                                            ::testing::Values(NotifyMode::kDirect,
-                                                              NotifyMode::kEventfd),
-                                            ::testing::Bool()),
-                         [](const auto& param) { return testing::name_of(param); });
+INSTANTIATE_TEST_SUITE_P(
+    Modes, MachineThreadsTest,
+    ::testing::Combine(testing::dialects(),
+                       ::testing::Values(NotifyMode::kDirect, NotifyMode::kEventfd),
+                       ::testing::Values(Transport::kInProcess, Transport::kMmio),
+                       ::testing::Values(RingKind::kSplit, RingKind::kPacked)),
+    [](const auto& param) { return testing::name_of(param); });
 
 TEST_P(MachineThreadsTest, InflationReachesItsTargetOnBothSides) {
   rig_.start();
@@ -42,6 +67,13 @@ TEST_P(MachineThreadsTest, InflationReachesItsTargetOnBothSides) {
   EXPECT_EQ(report.pages, 5000u);
   EXPECT_EQ(rig_.machine->device().ballooned_pages(), 5000u);
   EXPECT_EQ(rig_.machine->device().actual_pages(), 5000u);
+}
+
+TEST_P(MachineThreadsTest, DriverHasTheRingsThatAreWanted) {
+  rig_.start();
+
+  EXPECT_EQ(rig_.machine->driver().features().has(Feature::kRingPacked),
+            std::get<RingKind>(GetParam()) == RingKind::kPacked);
 }
 
 TEST_P(MachineThreadsTest, InflatedPagesAreGoneAndAllOthersStay) {
@@ -67,8 +99,7 @@ TEST_P(MachineThreadsTest, DeflationGivesTheGuestAllItsPagesBack) {
 
 TEST_P(MachineThreadsTest, GuestThatIsOutOfMemoryGetsPagesOfTheBalloonBack) {
   sim::GuestKernel kernel(rig_.allocator);
-  rig_.options.device.features = {Feature::kMustTellHost, Feature::kDeflateOnOom};
-  rig_.options.driver.features = rig_.options.device.features;
+  negotiate({Feature::kMustTellHost, Feature::kDeflateOnOom});
   rig_.options.driver.kernel = &kernel;
   rig_.start();
   rig_.resize(5000);
@@ -177,19 +208,6 @@ TEST_P(MachineThreadsTest, SmallResizesReachTheirTargets) {
 TEST_P(MachineThreadsTest, TimeInTheKernelIsTheDiscardStageAndNoOther) {
   std::atomic<std::int64_t> now{0};
   rig_.options.device.clock = [&now] { return nanoseconds(now); };
-  // Time passes in here only.
-  class SlowDiscarder final : public Discarder {
-   public:
-    explicit SlowDiscarder(std::atomic<std::int64_t>& clock) : clock_(clock) {}
-    void discard(std::span<const HostRun> runs, DiscardReport& report) override {
-      inner_.discard(runs, report);
-      clock_ += 1000;
-    }
-
-   private:
-    std::atomic<std::int64_t>& clock_;
-    RecordingDiscarder inner_;
-  };
   rig_.start(std::make_unique<SlowDiscarder>(now));
 
   const ResizeReport report = rig_.resize(1000);
@@ -198,6 +216,15 @@ TEST_P(MachineThreadsTest, TimeInTheKernelIsTheDiscardStageAndNoOther) {
   EXPECT_EQ(report.wall, nanoseconds(now));
   EXPECT_EQ(report.guest, nanoseconds(now));
   EXPECT_EQ(report.stages.allocate + report.stages.send + report.stages.translate, nanoseconds(0));
+}
+
+TEST_P(MachineThreadsTest, SynchronousResizeHasNoOverlap) {
+  std::atomic<std::int64_t> now{0};
+  rig_.options.device.clock = [&now] { return nanoseconds(now); };
+  rig_.start(std::make_unique<SlowDiscarder>(now));
+
+  EXPECT_EQ(rig_.resize(5000).overlap, nanoseconds(0));
+  EXPECT_EQ(rig_.resize(0).overlap, nanoseconds(0));
 }
 
 class DirectMachineTest : public ::testing::TestWithParam<Dialect> {
@@ -236,6 +263,31 @@ TEST_P(DirectMachineTest, StagesOfAnInflationAreAllOfItsTime) {
   const auto& stages = report.stages;
   EXPECT_EQ(stages.allocate + stages.send + stages.translate + stages.discard + nanoseconds(1),
             report.guest);
+}
+
+// With time in every stage, and some behind the last byte that the kernel takes.
+TEST_P(DirectMachineTest, SynchronousResizeHasNoOverlap) {
+  std::int64_t ticks = 0;
+  rig_.options.device.clock = [&ticks] { return nanoseconds(++ticks); };
+  rig_.start(std::make_unique<RecordingDiscarder>());
+
+  EXPECT_EQ(rig_.resize(256).overlap, nanoseconds(0));
+  EXPECT_EQ(rig_.resize(0).overlap, nanoseconds(0));
+}
+
+// By call they are made when the guest is done.
+TEST_P(DirectMachineTest, DiscardsWrittenBehindByCallTakeTimeOfTheirOwn) {
+  std::atomic<std::int64_t> now{0};
+  rig_.options.device.clock = [&now] { return nanoseconds(now); };
+  rig_.options.device.write_behind = true;
+  rig_.start(std::make_unique<SlowDiscarder>(now));
+
+  const ResizeReport report = rig_.resize(1000);
+
+  EXPECT_GT(report.stages.discard, nanoseconds(0));
+  EXPECT_EQ(report.wall, report.stages.discard);
+  EXPECT_EQ(report.guest, nanoseconds(0));
+  EXPECT_EQ(report.overlap, nanoseconds(0));
 }
 
 TEST_P(DirectMachineTest, KeepGoingIsAskedBetweenMessages) {
