@@ -335,7 +335,7 @@ TEST(DeviceStatsRingResetTest, ResetOfTheQueueForgetsTheRequestAndTheHeldBuffer)
   rig.serve(kStatsQueue);
   ASSERT_TRUE(rig.device().request_stats(kSecond));
 
-  for (std::uint16_t i = 0; i <= kStatsQueue; ++i) rig.device().reset_queue(i);
+  for (std::uint16_t i = 0; i <= kStatsQueue; ++i) rig.reset_queue(i);
   rig.set_queues();
   EXPECT_FALSE(rig.device().stats().requested);
   rig.send(kStatsQueue, free_memory(2));
