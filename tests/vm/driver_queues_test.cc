@@ -44,6 +44,18 @@ class DriverQueuesTest : public testing::GuestFixture, public ::testing::WithPar
       ASSERT_TRUE(done) << queue << ": " << done.error().message();
     }
   }
+  // The queues get another size three times on the way, each time with a message unanswered.
+  void follow_with_resizes(std::uint64_t target) {
+    serves_kicks_at_once_ = false;
+    ASSERT_TRUE(device().set_target_pages(target));
+    for (const std::uint16_t size : std::array<std::uint16_t, 3>{512, 32, 64}) {
+      ASSERT_EQ(driver_->step(now_).kind, sim::DriverWait::Kind::kUsedBuffer);
+      resize_all_queues(size);
+      driver_->step(now_);
+      serve();
+    }
+    run();
+  }
   void expect_balloon(std::uint64_t pages) {
     EXPECT_EQ(driver_->ballooned_pages(), pages);
     EXPECT_EQ(device().ballooned_pages(), pages);
@@ -85,32 +97,14 @@ TEST_P(DriverQueuesTest, ResizeOfEachQueueAtRestChangesNothingOfTheBalloon) {
 }
 
 TEST_P(DriverQueuesTest, ResizeInTheMiddleOfAnInflateChangesNothingOfTheBalloon) {
-  serves_kicks_at_once_ = false;
-  ASSERT_TRUE(device().set_target_pages(5000));
-  for (const std::uint16_t size : std::array<std::uint16_t, 3>{512, 32, 64}) {
-    ASSERT_EQ(driver_->step(now_).kind, sim::DriverWait::Kind::kUsedBuffer);
-    resize_all_queues(size);
-    driver_->step(now_);
-    serve();
-  }
-
-  run();
+  follow_with_resizes(5000);
 
   expect_balloon(5000);
 }
 
 TEST_P(DriverQueuesTest, ResizeInTheMiddleOfADeflateChangesNothingOfTheBalloon) {
   follow(5000);
-  serves_kicks_at_once_ = false;
-  ASSERT_TRUE(device().set_target_pages(100));
-  for (const std::uint16_t size : std::array<std::uint16_t, 3>{512, 32, 64}) {
-    ASSERT_EQ(driver_->step(now_).kind, sim::DriverWait::Kind::kUsedBuffer);
-    resize_all_queues(size);
-    driver_->step(now_);
-    serve();
-  }
-
-  run();
+  follow_with_resizes(100);
 
   expect_balloon(100);
 }
