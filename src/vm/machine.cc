@@ -158,10 +158,7 @@ Result<void> Machine::Impl::connect_driver() {
         std::make_unique<InProcessAccess>(*device, [this](std::uint16_t queue) { kick(queue); });
     return {};
   }
-  auto found = MmioAccess::probe(
-      {.read = [this](std::uint64_t offset, unsigned size) { return mmio->read(offset, size); },
-       .write = [this](std::uint64_t offset, unsigned size,
-                       std::uint64_t value) { mmio->write(offset, size, value); }});
+  auto found = MmioAccess::probe(window_of(*mmio));
   if (!found) return tl::unexpected(found.error());
   registers = found->get();
   access = std::move(*found);

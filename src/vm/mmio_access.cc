@@ -15,6 +15,13 @@ constexpr int kReads = 1000;
 
 }  // namespace
 
+MmioWindow window_of(MmioTransport& transport) {
+  return {.read = [&transport](std::uint64_t offset,
+                               unsigned size) { return transport.read(offset, size); },
+          .write = [&transport](std::uint64_t offset, unsigned size,
+                                std::uint64_t value) { transport.write(offset, size, value); }};
+}
+
 std::uint32_t MmioAccess::get(MmioRegister which) const {
   return static_cast<std::uint32_t>(window_.read(static_cast<std::uint64_t>(which), 4));
 }

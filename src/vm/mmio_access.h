@@ -12,6 +12,7 @@
 #include "vballoon/export.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/device_access.h"
+#include "vballoon/transport/mmio.h"
 
 namespace vballoon::sim {
 
@@ -20,6 +21,9 @@ struct MmioWindow {
   std::function<std::uint64_t(std::uint64_t offset, unsigned size)> read;
   std::function<void(std::uint64_t offset, unsigned size, std::uint64_t value)> write;
 };
+
+// Those of a transport in this process, which must outlive it.
+[[nodiscard]] VBALLOON_EXPORT MmioWindow window_of(MmioTransport& transport);
 
 class VBALLOON_EXPORT MmioAccess final : public DeviceAccess {
  public:

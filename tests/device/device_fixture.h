@@ -168,12 +168,7 @@ class Rig {
     auto mmio = MmioTransport::create(memory_, std::move(discarder), setup_.device,
                                       {.queue_notify = kicked})
                     .value();
-    auto registers =
-        sim::MmioAccess::probe(
-            {.read = [m = mmio.get()](std::uint64_t o, unsigned s) { return m->read(o, s); },
-             .write = [m = mmio.get()](std::uint64_t o, unsigned s,
-                                       std::uint64_t v) { m->write(o, s, v); }})
-            .value();
+    auto registers = sim::MmioAccess::probe(sim::window_of(*mmio)).value();
     registers_ = registers.get();
     access_ = std::move(registers);
     device_ = &mmio->device();

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "busy_threads.h"
 #include "device/device_fixture.h"
 
 namespace vballoon {
@@ -239,30 +240,15 @@ TEST(LongMessageThreadsTest, ResetEndsAMessageThatNeverFillsTheBatch) {
 
 // ---- everything at once -------------------------------------------------------------------------
 
-class BusyDeviceThreadsTest : public ::testing::Test {
+class BusyDeviceThreadsTest : public ::testing::Test, protected testing::BusyThreads {
  protected:
   ~BusyDeviceThreadsTest() override { finish(); }
 
-  // Does something over and over on a thread of its own.
-  template <typename Action>
-  void keep_doing(Action action) {
-    threads_.emplace_back([this, action]() mutable {
-      while (!stop_) {
-        action();
-        std::this_thread::yield();  // there may be fewer processors than threads
-      }
-    });
-  }
   void keep_serving() {
     keep_doing([this] {
       rig_.device().process(kInflateQueue);
       rig_.device().process(kDeflateQueue);
     });
-  }
-  void finish() {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
   }
 
   template <typename Action>
@@ -276,10 +262,6 @@ class BusyDeviceThreadsTest : public ::testing::Test {
   }
 
   Rig rig_;
-
- private:
-  std::atomic<bool> stop_{false};
-  std::vector<std::thread> threads_;
 };
 
 TEST_F(BusyDeviceThreadsTest, RegistersOfEveryKindAreUsedWhileMessagesGoByAndAllAddsUp) {

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "busy_threads.h"
 #include "device/device_fixture.h"
 #include "ring/ring_kind.h"
 #include "transport/mmio_registers.h"
@@ -97,7 +98,8 @@ TEST_F(MmioThreadsTest, MMI_D_11_QueueResetReadsOneUntilTheDiscardInFlightIsOver
 
 // A guest that gives pages away, takes them back and boots again now and then, on memory that the
 // kernel really takes. What it is told is discarded behind the answer.
-class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind> {
+class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind>,
+                             protected testing::BusyThreads {
  protected:
   static constexpr std::uint16_t kStatsQueue = 2;
   static constexpr std::array<Pfn, 4> kPages{5, 6, 7, 100};
@@ -108,11 +110,7 @@ class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind> {
     mmio_ = MmioTransport::create(memory_, make_kernel_discarder(),
                                   {.features = features, .write_behind = true})
                 .value();
-    access_ = sim::MmioAccess::probe(
-                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-                   .write = [this](std::uint64_t o, unsigned s,
-                                   std::uint64_t v) { mmio_->write(o, s, v); }})
-                  .value();
+    access_ = sim::MmioAccess::probe(sim::window_of(*mmio_)).value();
     place(pages_, testing::le32({5, 6, 7, 100}));
     place(stats_, testing::stats_entries({{4, 0x1234}}));
     boot();
@@ -160,21 +158,6 @@ class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind> {
 
   // ---- the others
 
-  // Does something over and over on a thread of its own.
-  template <typename Action>
-  void keep_doing(Action action) {
-    threads_.emplace_back([this, action]() mutable {
-      while (!stop_) {
-        action();
-        std::this_thread::yield();  // there may be fewer processors than threads
-      }
-    });
-  }
-  void finish() {
-    stop_ = true;
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
-  }
   void serve_queues() {
     for (std::uint16_t index = 0; index < queues_.size(); ++index) {
       (void)mmio_->device().process(index);
@@ -223,8 +206,6 @@ class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind> {
   std::mutex queue_sel_;  // of the guest: what follows QueueSel is about that queue
   std::unique_ptr<sim::MmioAccess> access_;
   std::array<std::unique_ptr<DriverQueue>, 3> queues_;
-  std::atomic<bool> stop_{false};
-  std::vector<std::thread> threads_;
 };
 
 INSTANTIATE_TEST_SUITE_P(Rings, MmioGuestThreadsTest,

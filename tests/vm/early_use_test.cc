@@ -94,11 +94,7 @@ class EarlyUseTest : public ::testing::TestWithParam<Policy> {
                 memory_, std::move(discarder), std::move(options),
                 {.queue_notify = [this](std::uint16_t queue) { kicked_.insert(queue); }})
                 .value();
-    access_ = sim::MmioAccess::probe(
-                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-                   .write = [this](std::uint64_t o, unsigned s,
-                                   std::uint64_t v) { mmio_->write(o, s, v); }})
-                  .value();
+    access_ = sim::MmioAccess::probe(sim::window_of(*mmio_)).value();
     std::fill_n(others(), kOthers.bytes(), std::byte{0x77});
     driver_ =
         sim::BalloonDriver::probe(

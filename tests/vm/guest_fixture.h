@@ -58,11 +58,7 @@ class GuestFixture : public ::testing::Test {
     return discarder;
   }
   // The registers as the driver sees them.
-  virtual sim::MmioWindow window() {
-    return {
-        .read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-        .write = [this](std::uint64_t o, unsigned s, std::uint64_t v) { mmio_->write(o, s, v); }};
-  }
+  virtual sim::MmioWindow window() { return sim::window_of(*mmio_); }
 
   // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK; or leaves it to serve().
   void kick(std::uint16_t queue) {

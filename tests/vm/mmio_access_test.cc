@@ -64,11 +64,7 @@ class MmioDriverTest : public ::testing::TestWithParam<std::tuple<Dialect, bool>
                                   {.dialect = dialect, .features = features},
                                   {.queue_notify = [this](std::uint16_t q) { kicked_.insert(q); }})
                 .value();
-    access_ = MmioAccess::probe(
-                  {.read = [this](std::uint64_t o, unsigned s) { return mmio_->read(o, s); },
-                   .write = [this](std::uint64_t o, unsigned s,
-                                   std::uint64_t v) { mmio_->write(o, s, v); }})
-                  .value();
+    access_ = MmioAccess::probe(sim::window_of(*mmio_)).value();
     driver_ = BalloonDriver::probe(*access_, memory_, allocator_,
                                    {.dialect = dialect, .features = features})
                   .value();
