@@ -35,8 +35,7 @@ struct CompareOptions {
   sim::PfnOrder pfn_order = sim::PfnOrder::kReversed;
   bool chunk_order_zero = false;  // chunk takes single pages too, as published
   bool write_behind = false;      // a further row for each mode
-  std::uint32_t poll_us =
-      0;  // the device's thread watches the rings that long; not for the baseline
+  std::uint32_t poll_us = 0;  // both threads look that long before they sleep; not the baseline's
   unsigned repeat = 1;
   std::uint64_t seed = 1;
   bool json = false;

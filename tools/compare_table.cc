@@ -128,7 +128,7 @@ std::string head_line(const Comparison& comparison) {
       format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
       to_string(options.backing), options.thp == ThpMode::kOn ? "huge pages" : "no huge pages",
       to_string(options.notify), options.busy_vcpu ? ", a busy vCPU" : "",
-      options.poll_us != 0 ? fmt::format(", rings watched for {} us", options.poll_us) : "",
+      options.poll_us != 0 ? fmt::format(", {} us of looking before a sleep", options.poll_us) : "",
       options.repeat > 1 ? fmt::format(", medians of {} runs", options.repeat) : "");
 }
 

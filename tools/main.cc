@@ -144,7 +144,7 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
   app.add_flag("--write-behind", options.write_behind,
                "Rows MODE/write-behind too: answered first, discarded later");
   add_number(app, "--poll-us", options.poll_us, 0, 1'000'000,
-             "Rings are watched that long before the device sleeps; not in the baseline [0]");
+             "Both threads look that long before they sleep; not in the baseline [0]");
   add_choice(app, "--notify", options.notify, kNotify, "How both wake each other [eventfd]");
   add_number(app, "--queue-size", options.queue_size, 2, kBalloonMaxQueueSize,
              "Entries of a virtqueue, 2 to 1024 [256]");
@@ -193,7 +193,7 @@ int run(int argc, char** argv) {
     // Checked here, so that a wrong word is called wrong and not missing.
     if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
     if (options.poll_us != 0 && options.notify == sim::NotifyMode::kDirect) {
-      throw CLI::ValidationError("--poll-us", "with --notify direct no thread watches the rings");
+      throw CLI::ValidationError("--poll-us", "with --notify direct no thread sleeps");
     }
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;

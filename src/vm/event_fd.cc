@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vm/event_fd.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -28,7 +29,14 @@ void EventFd::signal() const {
   [[maybe_unused]] const ssize_t written = ::write(fd_, &one, sizeof one);
 }
 
-bool EventFd::wait() const {
+bool EventFd::wait(std::chrono::nanoseconds watch) const {
+  using clock = std::chrono::steady_clock;
+  if (watch.count() != 0) {
+    pollfd event{fd_, POLLIN, 0};
+    for (const auto start = clock::now();
+         clock::now() - start < watch && ::poll(&event, 1, 0) == 0;) {
+    }
+  }
   std::uint64_t count = 0;
   return ::read(fd_, &count, sizeof count) == sizeof count;
 }

@@ -3,6 +3,8 @@
 #ifndef VBALLOON_SRC_VM_EVENT_FD_H_
 #define VBALLOON_SRC_VM_EVENT_FD_H_
 
+#include <chrono>
+
 #include "vballoon/result.h"
 
 namespace vballoon::sim {
@@ -15,8 +17,9 @@ class EventFd {
   ~EventFd();
 
   void signal() const;
-  // Blocks until signalled; false when a signal handler ran instead.
-  bool wait() const;
+  // Blocks until signalled; false when a signal handler ran instead. Looks for that long before it
+  // sleeps: waking a thread whose processor has gone idle can take longer than all it waits for.
+  bool wait(std::chrono::nanoseconds watch = {}) const;
 
  private:
   explicit EventFd(int fd) : fd_(fd) {}

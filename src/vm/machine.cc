@@ -80,6 +80,7 @@ struct Machine::Impl {
 
   Clock clock;
   NotifyMode notify = NotifyMode::kEventfd;
+  nanoseconds watch{0};
   const EventFd call;                   // the device's interrupts
   std::uint32_t kicked = 0;             // kDirect: a bit a queue
   std::unique_ptr<MmioTransport> mmio;  // has the device, or
@@ -169,7 +170,7 @@ Result<void> Machine::Impl::connect_driver() {
 // the driver comes back to the machine after each message.
 bool Machine::Impl::let_device_answer() {
   if (notify == NotifyMode::kEventfd) {
-    call.wait();
+    call.wait(watch);
     // Before the driver looks. Only a line that was down is asserted again.
     while (registers != nullptr && registers->take_interrupt() != 0) {
     }
@@ -199,6 +200,7 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
   }
   auto impl = std::make_unique<Impl>(std::move(*call));
   impl->notify = options.notify;
+  impl->watch = options.watch;
 
   impl->clock = options.device.clock ? options.device.clock : steady_clock();
   if (auto made = impl->make_device(memory, std::move(discarder), options); !made) {

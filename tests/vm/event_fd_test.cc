@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -29,6 +30,28 @@ TEST(EventFdTest, SignalsBeforeTheWaitAreNotLost) {
   event.signal();
 
   EXPECT_TRUE(event.wait());
+}
+
+TEST(EventFdThreadsTest, SignalEndsAWaitThatWatches) {
+  const EventFd event = EventFd::create().value();
+  bool woken = false;
+  std::thread waiter([&] { woken = event.wait(std::chrono::hours(1)); });
+
+  event.signal();
+  waiter.join();
+
+  EXPECT_TRUE(woken);
+}
+
+TEST(EventFdThreadsTest, WatchThatWasTooShortIsFollowedByAWait) {
+  const EventFd event = EventFd::create().value();
+  bool woken = false;
+  std::thread waiter([&] { woken = event.wait(std::chrono::nanoseconds(1)); });
+
+  event.signal();
+  waiter.join();
+
+  EXPECT_TRUE(woken);
 }
 
 TEST(EventFdTest, MovedItIsTheSameEvent) {

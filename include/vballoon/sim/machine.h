@@ -32,7 +32,8 @@ struct MachineOptions {
   NotifyMode notify = NotifyMode::kEventfd;
   // The driver has nothing of the device but the registers of virtio-mmio.
   bool mmio = false;
-  // With kEventfd: how long the device's thread watches the rings before it sleeps.
+  // With kEventfd: how long the device's thread watches the rings before it sleeps, and the
+  // guest's its interrupt, as KVM does for a vCPU that halts.
   std::chrono::nanoseconds watch{0};
 };
 
