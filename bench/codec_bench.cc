@@ -22,7 +22,10 @@
 #include "wire/chunk.h"
 #include "wire/dialect.h"
 #include "wire/page_bitmap.h"
+#include "wire/page_chunks.h"
 #include "wire/pfn_array.h"
+#include "wire/range_list.h"
+#include "wire/single_header.h"
 
 namespace vballoon {
 namespace {
@@ -92,9 +95,57 @@ Message encode_chunks(const PageSet& set) {
   return message;
 }
 
+Message encode_single_header(const PageSet& set) {
+  Message message;
+  message.payload.resize(kSingleHeaderBytes + set.words().size_bytes());
+  write_single_header_message(message.payload, 0, set.words());
+  return message;
+}
+
+// Of as many runs as there are, so that decoding sees whole windows.
+template <typename Encoder>
+void append_runs(Encoder& encoder, const PageSet& set) {
+  for (PageRange run = set.next_run(0, set.size()); run.count != 0;
+       run = set.next_run(run.end(), set.size())) {
+    benchmark::DoNotOptimize(encoder.append(run));
+  }
+}
+
+Message encode_range_list(const PageSet& set) {
+  Message message;
+  message.payload.resize(kBitmapHeaderBytes + 16 * (set.size() + 1));
+  RangeListEncoder encoder(std::span(message.payload).subspan(kBitmapHeaderBytes));
+  append_runs(encoder, set);
+  message.payload.resize(kBitmapHeaderBytes + encoder.bytes());
+  write_bitmap_header(std::span(message.payload).first<kBitmapHeaderBytes>(),
+                      BitmapCommand::kRecords, static_cast<std::uint32_t>(encoder.bytes()));
+  return message;
+}
+
+Message encode_page_chunks(const PageSet& set) {
+  Message message;
+  message.payload.resize(kPageChunksHeaderBytes + kPageChunkBytes * set.size());
+  PageChunksEncoder encoder(message.payload);
+  append_runs(encoder, set);
+  message.payload.resize(encoder.finish());
+  return message;
+}
+
 Message encode(Codec codec, const std::vector<Pfn>& pages, const PageSet& set) {
-  if (codec == Codec::kPfnArray) return encode_array(pages);
-  return codec == Codec::kPageBitmap ? encode_bitmap(set) : encode_chunks(set);
+  switch (codec) {
+    case Codec::kPageBitmap:
+      return encode_bitmap(set);
+    case Codec::kChunk:
+      return encode_chunks(set);
+    case Codec::kSingleHeader:
+      return encode_single_header(set);
+    case Codec::kRangeList:
+      return encode_range_list(set);
+    case Codec::kPageChunks:
+      return encode_page_chunks(set);
+    default:
+      return encode_array(pages);
+  }
 }
 
 void decode(Decoder& decoder, const Message& message, PageRanges& out) {
@@ -150,8 +201,7 @@ void decode_case(benchmark::State& state, Codec codec, std::string_view pattern)
 bool register_all() {
   constexpr std::array<std::string_view, 5> kPatterns{"contiguous", "descending", "alternate",
                                                       "random", "runs64"};
-  for (Dialect dialect : {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather}) {
-    const DialectRow& row = dialect_row(dialect);
+  for (const DialectRow& row : all_dialects()) {
     const Codec codec = row.queues.front().codec.value();
     for (std::string_view pattern : kPatterns) {
       const std::string name =

@@ -21,6 +21,7 @@
 #include "sizes.h"
 #include "terminal.h"
 #include "vballoon/balloon_device.h"
+#include "wire/dialect.h"
 
 namespace vballoon::tool {
 namespace {
@@ -29,9 +30,13 @@ namespace {
 template <typename Value>
 using Choices = std::vector<std::pair<std::string, Value>>;
 
-const Choices<Dialect> kModes{{"pfn", Dialect::kStandard},
-                              {"bitmap", Dialect::kPageBitmap},
-                              {"chunk", Dialect::kScatterGather}};
+Choices<Dialect> all_modes() {
+  Choices<Dialect> all;
+  for (const DialectRow& row : all_dialects()) all.emplace_back(row.name, row.dialect);
+  return all;
+}
+
+const Choices<Dialect> kModes = all_modes();
 const Choices<DiscardStrategy> kHosts{{"per-page", DiscardStrategy::kPerPage},
                                       {"merged", DiscardStrategy::kMerged},
                                       {"vectored", DiscardStrategy::kVectored}};
@@ -136,7 +141,7 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
              options.modes.push_back(value_of("--modes", word, kModes));
            }
          },
-         "How the guest names pages: one or more [all]")
+         "How the guest names pages: one or more [pfn,bitmap,chunk]")
       ->delimiter(',')
       ->option_text(words_of(kModes, ","))
       ->type_name(words_of(kModes, ","));

@@ -51,7 +51,8 @@ struct BalloonOptions {
   Dialect dialect = Dialect::kStandard;
   // The feature bit that announces a dialect other than the standard's: 1 to 23 or 50 to 63, those
   // of a device type (2.2) without MUST_TELL_HOST.
-  unsigned dialect_bit = kPublishedDialectBit;
+  // Unset: as published.
+  std::optional<unsigned> dialect_bit = std::nullopt;
   // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DeflateAction deflate_action = DeflateAction::kNothing;

@@ -20,7 +20,7 @@ inline constexpr std::uint8_t kStatusFailed = 128;
 // Queues (5.5.2). The numbers of the others depend on the features (QueueNumbering).
 inline constexpr std::uint16_t kInflateQueue = 0;
 inline constexpr std::uint16_t kDeflateQueue = 1;
-inline constexpr std::uint16_t kMaxBalloonQueues = 5;
+inline constexpr std::uint16_t kMaxBalloonQueues = 7;  // of the dialect that has most
 
 // Fields of the configuration space, each le32 in units of 4 KiB (5.5.4).
 inline constexpr std::uint64_t kNumPagesOffset = 0;  // target; written by the device

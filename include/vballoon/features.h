@@ -64,9 +64,13 @@ class Features {
 // that later standard features took, so a device is built for one dialect and the bit that
 // announces it can be moved. A driver that does not accept the bit speaks the standard's.
 enum class Dialect : std::uint8_t {
-  kStandard,       // arrays of page frame numbers (virtio 1.3, section 5.5.6)
-  kPageBitmap,     // page bitmap with header and self-describing records
-  kScatterGather,  // every contiguous run of pages is one device-writable descriptor
+  kStandard,            // arrays of page frame numbers (virtio 1.3, section 5.5.6)
+  kPageBitmap,          // page bitmap with header and self-describing records
+  kScatterGather,       // every contiguous run of pages is one device-writable descriptor
+  kSingleHeaderBitmap,  // one bitmap behind one header, the page bitmap's first form
+  kPageRange,           // lists of page ranges, a later form of it
+  kPageChunks,          // counted lists of chunks, its last form
+  kContPages,           // arrays of page frame numbers, and blocks over queues of their own
 };
 
 // How queues are numbered when a feature that brings one was not negotiated.
@@ -75,8 +79,10 @@ enum class QueueNumbering : std::uint8_t {
   kFixed,  // as the standard prints them (5.5.2): statistics are always queue 2
 };
 
-// The bit that the published series gave to both experimental dialects.
-inline constexpr unsigned kPublishedDialectBit = 3;
+// The bit that its authors gave to a dialect other than the standard's.
+[[nodiscard]] constexpr unsigned published_bit(Dialect dialect) {
+  return dialect == Dialect::kContPages ? 6 : 3;
+}
 
 }  // namespace vballoon
 

@@ -16,11 +16,11 @@ namespace {
 
 Features offer_of(const BalloonOptions& options) {
   const Features features = options.features.with(Feature::kVersion1);
-  return options.dialect == Dialect::kStandard ? features : features.with_bit(options.dialect_bit);
+  return options.dialect == Dialect::kStandard ? features : features.with_bit(*options.dialect_bit);
 }
 
 std::optional<unsigned> dialect_bit_of(const BalloonOptions& options) {
-  return options.dialect == Dialect::kStandard ? std::nullopt : std::optional(options.dialect_bit);
+  return options.dialect == Dialect::kStandard ? std::nullopt : options.dialect_bit;
 }
 
 Features required_by(const BalloonOptions& options) {
@@ -57,14 +57,14 @@ std::string objection(const BalloonOptions& options) {
     return "a work budget of nothing would never end a message";
   }
   if (options.dialect == Dialect::kStandard) return {};
-  if (!may_announce_a_dialect(options.dialect_bit)) {
+  if (!may_announce_a_dialect(*options.dialect_bit)) {
     return fmt::format(
         "dialect bit {} has a meaning already; choose another of 1 to 23 or 50 to 63",
-        options.dialect_bit);
+        *options.dialect_bit);
   }
-  if (options.features.has_bit(options.dialect_bit)) {
+  if (options.features.has_bit(*options.dialect_bit)) {
     return fmt::format("dialect bit {} is a feature that is offered; move one of them",
-                       options.dialect_bit);
+                       *options.dialect_bit);
   }
   return {};
 }
@@ -90,7 +90,7 @@ QueueMap BalloonDevice::Impl::queue_map(const Registers& with) const {
   const Features features = settled ? with.negotiated() : with.offered();
   const Dialect spoken = options.dialect == Dialect::kStandard
                              ? Dialect::kStandard
-                             : negotiated_dialect(options.dialect, options.dialect_bit, features);
+                             : negotiated_dialect(options.dialect, *options.dialect_bit, features);
   return number_queues(dialect_row(spoken), with.standard(features), options.numbering);
 }
 
@@ -215,6 +215,7 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
   if (memory == nullptr || discarder == nullptr) {
     return fail(Errc::kInvalidArgument, "a balloon device needs guest memory and a discarder");
   }
+  if (!options.dialect_bit) options.dialect_bit = published_bit(options.dialect);
   if (std::string why = objection(options); !why.empty()) {
     return fail(Errc::kInvalidArgument, std::move(why));
   }

@@ -38,6 +38,9 @@ void put_make(StateWriter& out, const DeviceMake& make) {
   }
 }
 
+// As many as there can be.
+std::size_t queues_of(const DeviceMake& make) { return dialect_row(make.dialect).queues.size(); }
+
 // Why a state is none of such a device; empty if it is.
 std::string check_make(StateReader& in, const DeviceMake& make) {
   const auto offered = in.get<std::uint64_t>();
@@ -292,7 +295,7 @@ std::vector<std::byte> encode(const DeviceState& state, const DeviceMake& make) 
   out.put(static_cast<std::uint8_t>(state.hint_state));
   out.put(state.hint_id);
   put_stats(out, state.stats);
-  for (const auto& queue : state.queues) {
+  for (const auto& queue : std::span(state.queues).first(queues_of(make))) {
     out.put(static_cast<std::uint8_t>(queue ? 1 : 0));
     if (queue) put_queue(out, *queue);
   }
@@ -320,7 +323,7 @@ Result<DeviceState> decode(std::span<const std::byte> bytes, const DeviceMake& m
   state.hint_state = static_cast<HintState>(hint_state);
   state.hint_id = in.get<std::uint32_t>();
   state.stats = get_stats(in);
-  for (auto& queue : state.queues) {
+  for (auto& queue : std::span(state.queues).first(queues_of(make))) {
     const auto present = in.get<std::uint8_t>();
     if (present > 1) in.refuse();
     if (present == 1) queue = get_queue(in);

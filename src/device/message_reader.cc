@@ -11,9 +11,8 @@
 namespace vballoon {
 
 MessageReader::MessageReader() : window_(kPayloadWindowBytes) {
-  for (const Codec codec :
-       {Codec::kPfnArray, Codec::kWidePfnArray, Codec::kPageBitmap, Codec::kChunk}) {
-    decoders_.push_back(make_decoder(codec));
+  for (std::size_t i = 0; i < kCodecs; ++i) {
+    decoders_.push_back(make_decoder(static_cast<Codec>(i)));
   }
   batch_.reserve(kMaxBatchRanges);
 }

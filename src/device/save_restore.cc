@@ -29,7 +29,7 @@ DeviceMake BalloonDevice::Impl::make() const {
   const bool standard = options.dialect == Dialect::kStandard;
   return {.offered = registers.offered(),
           .dialect = options.dialect,
-          .dialect_bit = standard ? 0 : options.dialect_bit,
+          .dialect_bit = standard ? 0 : *options.dialect_bit,
           .numbering = options.numbering,
           .regions = memory->regions()};
 }

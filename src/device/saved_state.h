@@ -20,7 +20,7 @@ namespace vballoon {
 enum class StateKind : std::uint32_t { kBalloonDevice = 1, kMmioTransport = 2 };
 
 // Of both kinds; another number with each change of what a state holds.
-inline constexpr std::uint32_t kStateVersion = 1;
+inline constexpr std::uint32_t kStateVersion = 2;
 
 // Appends numbers to a state.
 class StateWriter {

@@ -97,7 +97,7 @@ std::uint64_t BalloonDriver::ballooned_pages() const { return impl_->balloon.pag
 const DriverCounters& BalloonDriver::counters() const { return impl_->counters; }
 
 void BalloonDriver::for_each_block(const std::function<void(Block)>& visit) const {
-  for (auto block = impl_->allocator.newest(impl_->balloon); block;
+  for (auto block = impl_->allocator.first(impl_->balloon); block;
        block = impl_->allocator.next(*block)) {
     visit(*block);
   }

@@ -40,6 +40,13 @@ struct BalloonDriver::Impl final : OomNotifier {
     std::unique_ptr<DriverQueue> ring;
   };
 
+  // The two queues over which pages are named in one format, and who names them.
+  struct PageQueues {
+    std::uint16_t inflate = kInflateQueue;
+    std::uint16_t deflate = kDeflateQueue;
+    std::unique_ptr<PageReporter> reporter;
+  };
+
   Impl(DeviceAccess& device_in, std::shared_ptr<const GuestMemory> memory_in,
        PageAllocator& allocator_in, const DriverOptions& options_in)
       : device(device_in),
@@ -52,9 +59,12 @@ struct BalloonDriver::Impl final : OomNotifier {
   // ---- taking the device into use and letting it go (driver_set_up.cc)
 
   [[nodiscard]] Features acceptable(Features offered) const;
+  [[nodiscard]] unsigned dialect_bit() const {
+    return options.dialect_bit.value_or(published_bit(options.dialect));
+  }
   // The bit of the dialect has not the meaning that the standard gives it.
   [[nodiscard]] Features standard_features() const {
-    return dialect == Dialect::kStandard ? features : features.without_bit(options.dialect_bit);
+    return dialect == Dialect::kStandard ? features : features.without_bit(dialect_bit());
   }
   [[nodiscard]] bool windows() const {
     return options.habits == DriverHabits::kWindows && dialect == Dialect::kStandard;
@@ -68,8 +78,10 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] Result<Queue> make_queue(std::uint16_t size);
   Result<void> set_up_queue(std::uint16_t index);
   Result<void> set_up_sender(std::uint16_t index);
+  [[nodiscard]] Pfn guest_pages() const;
   Result<DmaBuffer> take_buffer(std::uint64_t bytes, PageList& owner);
-  void make_reporter();
+  void make_reporters();
+  Result<void> take_message(std::uint64_t bytes);
   void register_with_kernel();
   void unregister_from_kernel();
   [[nodiscard]] bool stop_queues();
@@ -82,7 +94,8 @@ struct BalloonDriver::Impl final : OomNotifier {
   // ---- messages and following the target (driver_resize.cc)
 
   [[nodiscard]] std::uint16_t queue_index() const {
-    return state == State::kInflating || state == State::kMovingIn ? kInflateQueue : kDeflateQueue;
+    const bool inflates = state == State::kInflating || state == State::kMovingIn;
+    return inflates ? spoken->inflate : spoken->deflate;
   }
   [[nodiscard]] DriverQueue& queue() { return *queues[queue_index()].ring; }
   void take_answers();
@@ -90,10 +103,18 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] bool post_next(std::chrono::nanoseconds now);
   [[nodiscard]] bool go_on(std::chrono::nanoseconds now);
   [[nodiscard]] DriverWait wait_for_answer() const;
+  // Blocks of several pages have queues of their own in one dialect.
+  [[nodiscard]] PageQueues& queues_for(unsigned block_order) {
+    return block_order != 0 && for_blocks.reporter ? for_blocks : for_pages;
+  }
+  [[nodiscard]] unsigned max_order() const;
   void begin_inflating(std::chrono::nanoseconds now, std::uint64_t count);
-  void begin_deflating(std::uint64_t count);
+  [[nodiscard]] std::optional<Block> take_from_guest(std::chrono::nanoseconds now,
+                                                     std::uint64_t most);
   void enter(Block block);
-  void split_off(Block block, std::uint64_t count);
+  void begin_deflating(std::uint64_t count, PageQueues& over);
+  [[nodiscard]] PageRange take_from_balloon(std::uint64_t most);
+  [[nodiscard]] Block leave(std::uint64_t most);
   void free_leaving();
   void finish();
   [[nodiscard]] DriverWait resize(std::chrono::nanoseconds now);
@@ -138,8 +159,10 @@ struct BalloonDriver::Impl final : OomNotifier {
   PageList buffers;   // of the payload
   DmaBuffer message;  // where payloads are written
   QueueMap map{};
-  std::array<Queue, kQueueRoles> queues;
-  std::unique_ptr<PageReporter> reporter;
+  std::array<Queue, kMaxBalloonQueues> queues;
+  PageQueues for_pages;
+  PageQueues for_blocks;            // in the dialect that has them
+  PageQueues* spoken = &for_pages;  // by the operation under way
   // Of the queues that the features bring, if any.
   std::uint16_t stats_queue = 0;
   std::optional<StatsSender> stats;
@@ -151,6 +174,7 @@ struct BalloonDriver::Impl final : OomNotifier {
 
   State state = State::kIdle;
   PageList balloon;
+  unsigned order = kMaxOrder;      // of the largest block that is worth asking for
   std::vector<Block> arriving;     // allocated, and to enter the balloon in reverse
   PageList leaving;                // told to the device, not yet free
   std::uint64_t posted = 0;        // buffers so far, and the token of the last one

@@ -18,7 +18,7 @@ bool overlap(PageRange a, PageRange b) { return a.first < b.end() && b.first < a
 // Begins to move the next block out of the range; false when there is none any more, or no place
 // for it. The new block takes the place of the old one in the list at once.
 bool BalloonDriver::Impl::begin_move() {
-  auto block = last_passed ? allocator.next(*last_passed) : allocator.newest(balloon);
+  auto block = last_passed ? allocator.next(*last_passed) : allocator.first(balloon);
   while (block && !overlap(block->pages(), *moving_out_of)) {
     last_passed = block;
     block = allocator.next(*block);
@@ -32,7 +32,8 @@ bool BalloonDriver::Impl::begin_move() {
   last_passed = place;
   lap_start = options.clock();
   state = State::kMovingIn;
-  reporter->add(*place);
+  spoken = &queues_for(place->order);
+  spoken->reporter->add(place->pages());
   return true;
 }
 
@@ -48,7 +49,7 @@ std::uint64_t BalloonDriver::Impl::out_of_memory() {
   if (course != Course::kRunning || !finish_now() || balloon.empty()) return 0;
   const std::uint64_t before = balloon.pages;
   last_passed.reset();  // it may leave
-  begin_deflating(std::min(kPagesOnOom, before));
+  begin_deflating(std::min(kPagesOnOom, before), for_pages);
   (void)finish_now();
   return leaving.empty() ? before - balloon.pages : 0;
 }

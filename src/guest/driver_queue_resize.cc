@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "guest/balloon_driver_impl.h"
+#include "guest/reporters.h"
 
 namespace vballoon::sim {
 
@@ -12,7 +13,7 @@ std::size_t BalloonDriver::Impl::least_size(std::uint16_t index) const {
   switch (map[index]->role) {
     case QueueRole::kInflate:
     case QueueRole::kDeflate:
-      return dialect == Dialect::kPageBitmap ? 2 : 1;
+      return reporter_needs(dialect, guest_pages(), options).descriptors;
     case QueueRole::kFreePageHint:
       return 2;
     case QueueRole::kReporting:
@@ -28,7 +29,7 @@ void BalloonDriver::Impl::recall_message() {
   take_answers();
   for (const std::uint64_t token : queue().unused()) {
     if (token < last_message || unanswered == 0) continue;
-    reporter->recall(token);
+    spoken->reporter->recall(token);
     --unanswered;
   }
 }

@@ -39,7 +39,7 @@ bool BalloonDriver::Impl::answered(nanoseconds now) {
 
 bool BalloonDriver::Impl::post_next(nanoseconds now) {
   const std::uint16_t before = queue().free_descriptors();
-  if (!reporter->post(queue(), posted + 1)) return false;
+  if (!spoken->reporter->post(queue(), posted + 1)) return false;
   const auto descriptors = static_cast<std::uint64_t>(before - queue().free_descriptors());
   unanswered = dialect == Dialect::kScatterGather ? descriptors : 1;
   last_message = posted + 1;
@@ -61,7 +61,7 @@ bool BalloonDriver::Impl::go_on(nanoseconds now) {
     counters.times.last_answer = lap_start;
     if (state == State::kMovingIn) {
       state = State::kMovingOut;
-      reporter->add(*allocator.newest(leaving));
+      spoken->reporter->add(allocator.first(leaving)->pages());
     } else {
       finish();
     }
@@ -74,82 +74,103 @@ DriverWait BalloonDriver::Impl::wait_for_answer() const {
   return {DriverWait::Kind::kUsedBuffer, patient ? nanoseconds(0) : waits_until};
 }
 
-// Takes pages from the guest, largest blocks first, until it has what the operation may have or
-// until memory is short.
+// The largest blocks that the dialect can make use of.
+unsigned BalloonDriver::Impl::max_order() const {
+  if (dialect == Dialect::kScatterGather) return options.chunk_order;
+  return dialect == Dialect::kContPages ? kMaxOrder : 0;
+}
+
+// Takes pages from the guest until it has what the operation may have or until memory is short. In
+// the dialect with queues for blocks the first one decides over which queue they are named.
 void BalloonDriver::Impl::begin_inflating(nanoseconds now, std::uint64_t count) {
   lap_start = options.clock();
   state = State::kInflating;
-  const bool reversed = dialect == Dialect::kStandard && options.pfn_order == PfnOrder::kReversed;
-  count = std::min(count, reporter->max_pages());
-  unsigned order = reporter->max_order();
-  while (count != 0) {
-    order = std::min(order, static_cast<unsigned>(std::bit_width(count)) - 1);
-    const auto block = pages.allocate_for_balloon(order);
-    if (!block && order == 0) {
-      ++counters.failed_allocations;
-      short_of_memory = true;
-      retry_at = now + kBackOff;
-      break;
-    }
-    if (!block) {
-      --order;
-      continue;
-    }
-    ++counters.allocations_by_order[order];
-    count -= block->pages().count;
+  // There the order only falls until the target has been reached.
+  if (!for_blocks.reporter) order = max_order();
+  auto block = take_from_guest(now, count);
+  spoken = &queues_for(block ? block->order : 0);
+  count = std::min(count, spoken->reporter->max_pages());
+  std::uint64_t runs = spoken->reporter->max_runs();
+  const bool reversed = for_blocks.reporter ||
+                        (dialect == Dialect::kStandard && options.pfn_order == PfnOrder::kReversed);
+  while (block) {
     if (reversed) {
       arriving.push_back(*block);
     } else {
       enter(*block);
     }
+    count -= block->pages().count;
+    --runs;
+    block = count == 0 || runs == 0 ? std::nullopt : take_from_guest(now, count);
   }
-  for (const Block& block : arriving | std::views::reverse) enter(block);
+  for (const Block& arrived : arriving | std::views::reverse) enter(arrived);
   arriving.clear();
   counters.times.allocator += lap();
 }
 
+// The largest block of at most that many pages; nullopt when memory is short.
+std::optional<Block> BalloonDriver::Impl::take_from_guest(nanoseconds now, std::uint64_t most) {
+  order = std::min(order, static_cast<unsigned>(std::bit_width(most)) - 1);
+  for (;; --order) {
+    if (const auto block = pages.allocate_for_balloon(order)) {
+      ++counters.allocations_by_order[order];
+      return block;
+    }
+    if (order != 0) continue;
+    ++counters.failed_allocations;
+    short_of_memory = true;
+    retry_at = now + kBackOff;
+    return std::nullopt;
+  }
+}
+
+// What leaves the balloon is the newest, but where blocks have queues of their own the oldest: one
+// after the other they came from ascending addresses, and become one run again.
 void BalloonDriver::Impl::enter(Block block) {
-  allocator.push(balloon, block);
-  reporter->add(block);
+  if (for_blocks.reporter) {
+    allocator.append(balloon, block);
+  } else {
+    allocator.push(balloon, block);
+  }
+  spoken->reporter->add(block.pages());
   adjust_managed_pages(-static_cast<std::int64_t>(block.pages().count));
 }
 
-// Takes the newest pages out of the balloon; they are freed when the device has been told, or at
-// once by a driver that does not mind (5.5.6.1 lets it, without MUST_TELL_HOST).
-void BalloonDriver::Impl::begin_deflating(std::uint64_t count) {
+// Takes pages out of the balloon; they are freed when the device has been told, or at once by a
+// driver that does not mind (5.5.6.1 lets it, without MUST_TELL_HOST).
+void BalloonDriver::Impl::begin_deflating(std::uint64_t count, PageQueues& over) {
   lap_start = options.clock();
   state = State::kDeflating;
-  count = std::min(count, reporter->max_pages());
-  while (count != 0) {
-    const Block block = *allocator.pop(balloon);
-    if (block.pages().count > count) {
-      split_off(block, count);
-      break;
-    }
-    allocator.push(leaving, block);
-    reporter->add(block);
-    count -= block.pages().count;
+  spoken = &over;
+  count = std::min(count, over.reporter->max_pages());
+  for (std::uint64_t runs = over.reporter->max_runs(); count != 0 && runs != 0; --runs) {
+    const PageRange run = take_from_balloon(std::min(count, over.reporter->max_run_pages()));
+    over.reporter->add(run);
+    count -= run.count;
   }
   if (windows() && !standard_features().has(Feature::kMustTellHost)) free_leaving();
   counters.times.allocator += lap();
 }
 
-// Takes some pages of a block out of the balloon and leaves the others there.
-void BalloonDriver::Impl::split_off(Block block, std::uint64_t count) {
-  while (count != 0) {
-    const Block lower{block.first, block.order - 1};
-    const Block upper{block.first + lower.pages().count, lower.order};
-    if (count < lower.pages().count) {
-      allocator.push(balloon, upper);
-      block = lower;
-      continue;
-    }
-    allocator.push(leaving, lower);
-    reporter->add(lower);
-    count -= lower.pages().count;
-    block = upper;
+// At most that many pages: a block, and over queues for blocks all that continue it.
+PageRange BalloonDriver::Impl::take_from_balloon(std::uint64_t most) {
+  PageRange run = leave(most).pages();
+  while (spoken == &for_blocks && run.count < most && !balloon.empty() &&
+         allocator.first(balloon)->first == run.end()) {
+    run.count += leave(most - run.count).pages().count;
   }
-  allocator.push(balloon, block);
+  return run;
+}
+
+// Takes the first block out of the balloon, or as much of it as there may be.
+Block BalloonDriver::Impl::leave(std::uint64_t most) {
+  Block block = *allocator.pop(balloon);
+  while (block.pages().count > most) {
+    --block.order;
+    allocator.push(balloon, {block.first + block.pages().count, block.order});
+  }
+  allocator.push(leaving, block);
+  return block;
 }
 
 void BalloonDriver::Impl::free_leaving() {
@@ -178,12 +199,15 @@ DriverWait BalloonDriver::Impl::resize(nanoseconds now) {
     if (!go_on(now)) return wait_for_answer();
     if (moving_out_of && begin_move()) continue;
     const std::uint64_t target = device.read_config(kNumPagesOffset);
-    if (target == balloon.pages) reached = target;
+    if (target == balloon.pages) {
+      reached = target;
+      order = kMaxOrder;
+    }
     if (target == reached) return {DriverWait::Kind::kConfigChange, {}};
     reached.reset();
     if (target < balloon.pages) {
       short_of_memory = false;
-      begin_deflating(balloon.pages - target);
+      begin_deflating(balloon.pages - target, for_blocks.reporter ? for_blocks : for_pages);
       continue;
     }
     if (short_of_memory && now < retry_at) return {DriverWait::Kind::kTime, retry_at};

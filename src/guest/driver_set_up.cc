@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "guest/balloon_driver_impl.h"
+#include "guest/reporters.h"
 #include "vballoon/balloon_registers.h"
 
 namespace vballoon::sim {
@@ -69,21 +70,15 @@ Result<void> BalloonDriver::Impl::negotiate() {
     return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
   }
   Features wanted = acceptable(offered);
-  // The header and the data of a bitmap are a descriptor each.
-  const bool fits_ring = options.dialect != Dialect::kPageBitmap || options.queue_size >= 2;
-  const bool knows_dialect =
-      options.dialect != Dialect::kStandard && fits_ring && offered.has_bit(options.dialect_bit);
-  if (knows_dialect) wanted = wanted.with_bit(options.dialect_bit);
-  if (knows_dialect && options.dialect == Dialect::kPageBitmap) {
-    if (auto buffer = take_buffer(kBitmapHeaderBytes + kBitmapDataBytes, buffers)) {
-      message = *buffer;
-    } else {
-      wanted = wanted.without_bit(options.dialect_bit);
-    }
+  const ReporterNeeds needs = reporter_needs(options.dialect, guest_pages(), options);
+  if (options.dialect != Dialect::kStandard) {
+    const bool speaks = offered.has_bit(dialect_bit()) && needs.descriptors <= options.queue_size &&
+                        take_message(needs.message_bytes);
+    wanted = speaks ? wanted.with_bit(dialect_bit()) : wanted.without_bit(dialect_bit());
   }
   features = Features(offered.bits() & wanted.bits());
   if (options.dialect != Dialect::kStandard) {
-    dialect = negotiated_dialect(options.dialect, options.dialect_bit, features);
+    dialect = negotiated_dialect(options.dialect, dialect_bit(), features);
   }
   device.write_features(features);
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
@@ -94,9 +89,12 @@ Result<void> BalloonDriver::Impl::negotiate() {
   return {};
 }
 
+// Behind the last page.
+Pfn BalloonDriver::Impl::guest_pages() const { return memory->regions().back().pages().end(); }
+
 Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes, PageList& owner) {
-  const unsigned order = order_for(bytes);
-  const auto block = order > kMaxOrder ? std::nullopt : pages.allocate_for_driver(order);
+  const unsigned wanted = order_for(bytes);
+  const auto block = wanted > kMaxOrder ? std::nullopt : pages.allocate_for_driver(wanted);
   if (!block) {
     return fail(Errc::kNotSupported,
                 fmt::format("the guest has no {} contiguous bytes for the driver", bytes));
@@ -108,6 +106,12 @@ Result<DmaBuffer> BalloonDriver::Impl::take_buffer(std::uint64_t bytes, PageList
     return fail(Errc::kNotSupported, "a page of the allocator lies outside guest memory");
   }
   return DmaBuffer{address, {host, static_cast<std::size_t>(bytes)}};
+}
+
+// Where messages are written.
+Result<void> BalloonDriver::Impl::take_message(std::uint64_t bytes) {
+  if (bytes == 0) return {};
+  return take_buffer(bytes, buffers).map([this](DmaBuffer buffer) { message = buffer; });
 }
 
 // One that the device has not heard of yet.
@@ -173,12 +177,8 @@ Result<void> BalloonDriver::Impl::set_up_queues() {
     if (auto set = set_up_queue(i); !set) return set;
     if (auto ready = set_up_sender(i); !ready) return ready;
   }
-  if (!message.bytes.empty()) return {};
-  const auto buffer =
-      take_buffer(windows() ? kPageSize : kLinuxPfnsPerMessage * kPfnEntryBytes, buffers);
-  if (!buffer) return tl::unexpected(buffer.error());
-  message = *buffer;
-  return {};
+  if (dialect != Dialect::kStandard) return {};
+  return take_message(reporter_needs(dialect, guest_pages(), options).message_bytes);
 }
 
 // All of 3.1.1. The first statistics lie in their queue before DRIVER_OK (5.5.5).
@@ -187,7 +187,7 @@ Result<void> BalloonDriver::Impl::start() {
     give_up();
     return ready;
   }
-  make_reporter();
+  make_reporters();
   const bool kick_statistics = stats && stats->post();
   if (kick_statistics && options.early_stats) kick(stats_queue);
   if (standard_features().has(Feature::kPagePoison)) {
@@ -197,6 +197,23 @@ Result<void> BalloonDriver::Impl::start() {
   if (kick_statistics && !options.early_stats) kick(stats_queue);
   register_with_kernel();
   return {};
+}
+
+void BalloonDriver::Impl::make_reporters() {
+  auto reporter = make_reporter(dialect, message, guest_pages(), options);
+  for_pages = {};
+  for_blocks = {};
+  spoken = &for_pages;
+  if (dialect != Dialect::kContPages) {
+    for_pages.reporter = std::move(reporter);
+    return;
+  }
+  for_pages.reporter = std::make_unique<PfnReporter>(message);
+  for_blocks.reporter = std::move(reporter);
+  for (std::uint16_t i = 0; i < map.size(); ++i) {
+    if (map[i] == nullptr || map[i]->codec != Codec::kContPages) continue;
+    (map[i]->role == QueueRole::kInflate ? for_blocks.inflate : for_blocks.deflate) = i;
+  }
 }
 
 // Queues must not be live any more when their pages are used again (3.3.1), and nothing is done
@@ -235,7 +252,8 @@ void BalloonDriver::Impl::forget_queues() {
   stats.reset();
   hints.reset();
   reports.reset();
-  reporter.reset();
+  for_pages.reporter.reset();
+  for_blocks.reporter.reset();
   for (Queue& queue : queues) queue.ring.reset();
   message = {};
 }
@@ -254,7 +272,7 @@ DriverWait BalloonDriver::Impl::wind_up(nanoseconds now) {
   while (!needs_reset()) {
     if (!go_on(now)) return wait_for_answer();
     if (course == Course::kHalting || balloon.empty()) break;
-    begin_deflating(balloon.pages);
+    begin_deflating(balloon.pages, for_pages);
   }
   let_go();
   return {DriverWait::Kind::kStopped, {}};
@@ -280,21 +298,7 @@ void BalloonDriver::Impl::let_go() {
   short_of_memory = false;
   moving_out_of.reset();
   reached.reset();
-}
-
-void BalloonDriver::Impl::make_reporter() {
-  const std::uint64_t end = memory->regions().back().pages().end();
-  switch (dialect) {
-    case Dialect::kStandard:
-      reporter = std::make_unique<PfnReporter>(message, windows());
-      break;
-    case Dialect::kPageBitmap:
-      reporter = std::make_unique<BitmapReporter>(message, end, options.pfn_threshold_pages);
-      break;
-    case Dialect::kScatterGather:
-      reporter = std::make_unique<ChunkReporter>(end, options.chunk_order);
-      break;
-  }
+  order = kMaxOrder;
 }
 
 }  // namespace vballoon::sim

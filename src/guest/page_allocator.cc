@@ -73,25 +73,38 @@ void PageAllocator::free(Block block) {
 void PageAllocator::push(PageList& list, Block block) {
   Zone& zone = zone_from(zones_, &Zone::first, block.first);
   assert(zone.buddies.is_taken(block));
-  zone.buddies.enlist(block, list.newest);
-  list.newest = zone.name_of(block.first);
+  zone.buddies.enlist(block, list.first);
+  list.first = zone.name_of(block.first);
+  if (list.empty()) list.last = list.first;
+  list.pages += block.pages().count;
+}
+
+void PageAllocator::append(PageList& list, Block block) {
+  if (list.empty()) return push(list, block);
+  Zone& zone = zone_from(zones_, &Zone::first, block.first);
+  assert(zone.buddies.is_taken(block));
+  zone.buddies.enlist(block, kEndOfList);
+  Zone& last_zone = zone_from(zones_, &Zone::base, list.last);
+  const Block last = last_zone.listed(list.last);
+  list.last = zone.name_of(block.first);
+  last_zone.buddies.enlist(last, list.last);
   list.pages += block.pages().count;
 }
 
 std::optional<Block> PageAllocator::pop(PageList& list) {
   if (list.empty()) return std::nullopt;
 
-  Zone& zone = zone_from(zones_, &Zone::base, list.newest);
-  const Block block = zone.listed(list.newest);
-  list.newest = zone.buddies.next_of_listed(block.first);
+  Zone& zone = zone_from(zones_, &Zone::base, list.first);
+  const Block block = zone.listed(list.first);
+  list.first = zone.buddies.next_of_listed(block.first);
   list.pages -= block.pages().count;
   zone.buddies.delist(block);
   return block;
 }
 
-std::optional<Block> PageAllocator::newest(const PageList& list) const {
+std::optional<Block> PageAllocator::first(const PageList& list) const {
   if (list.empty()) return std::nullopt;
-  return zone_from(zones_, &Zone::base, list.newest).listed(list.newest);
+  return zone_from(zones_, &Zone::base, list.first).listed(list.first);
 }
 
 std::optional<Block> PageAllocator::next(Block block) const {
@@ -119,18 +132,20 @@ std::optional<Block> PageAllocator::allocate_outside(PageRange avoid, unsigned o
 }
 
 Block PageAllocator::exchange_next(PageList& list, std::optional<Block> before, Block replacement) {
-  const Block old = before ? *next(*before) : *newest(list);
+  const Block old = before ? *next(*before) : *first(list);
   Zone& zone = zone_from(zones_, &Zone::first, replacement.first);
-  BuddyZone& old_zone = zone_from(zones_, &Zone::first, old.first).buddies;
+  Zone& old_zone = zone_from(zones_, &Zone::first, old.first);
   assert(zone.buddies.is_taken(replacement));
-  zone.buddies.enlist(replacement, old_zone.next_of_listed(old.first));
-  old_zone.delist(old);
+  const std::uint32_t old_name = old_zone.name_of(old.first);
+  zone.buddies.enlist(replacement, old_zone.buddies.next_of_listed(old.first));
+  old_zone.buddies.delist(old);
   const std::uint32_t name = zone.name_of(replacement.first);
   if (before) {
     zone_from(zones_, &Zone::first, before->first).buddies.enlist(*before, name);
   } else {
-    list.newest = name;
+    list.first = name;
   }
+  if (list.last == old_name) list.last = name;
   list.pages += replacement.pages().count - old.pages().count;
   return old;
 }

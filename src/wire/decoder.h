@@ -28,9 +28,8 @@ namespace vballoon {
 // The largest piece of a payload that is looked at in one go.
 inline constexpr std::size_t kPayloadWindowBytes = std::size_t{64} * 1024;
 
-// What one window can become at the most. The densest is a bitmap record of 64 bytes: a head and
-// 7 words, of whose 448 bits every other one can be a range of its own.
-inline constexpr std::size_t kMaxRangesPerWindow = kPayloadWindowBytes / 64 * 224;
+// What one window can become at the most: a bitmap in which every other bit is a range of its own.
+inline constexpr std::size_t kMaxRangesPerWindow = kPayloadWindowBytes * 8 / 2;
 
 // A Decoder is used for one message after the other: begin, payload..., buffer..., end. Never
 // allocates, but for `out` when that has less room than kMaxRangesPerWindow. Ranges are appended;

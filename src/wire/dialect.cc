@@ -6,27 +6,47 @@
 #include <cstddef>
 
 #include "wire/chunk.h"
+#include "wire/cont_pages.h"
 #include "wire/page_bitmap.h"
+#include "wire/page_chunks.h"
 #include "wire/pfn_array.h"
+#include "wire/range_list.h"
+#include "wire/single_header.h"
 
 namespace vballoon {
 namespace {
 
-constexpr DialectRow row(Dialect dialect, std::string_view name, Codec codec) {
-  return {dialect,
-          name,
-          {{{QueueRole::kInflate, codec, std::nullopt},
-            {QueueRole::kDeflate, codec, std::nullopt},
-            {QueueRole::kStats, std::nullopt, Feature::kStatsVq},
-            {QueueRole::kFreePageHint, Codec::kChunk, Feature::kFreePageHint},
-            {QueueRole::kReporting, Codec::kChunk, Feature::kPageReporting}}}};
+constexpr std::size_t kStandardQueues = 5;
+using StandardQueues = std::array<QueueRow, kStandardQueues>;
+
+constexpr StandardQueues standard_queues(Codec codec) {
+  return {{{QueueRole::kInflate, codec, std::nullopt},
+           {QueueRole::kDeflate, codec, std::nullopt},
+           {QueueRole::kStats, std::nullopt, Feature::kStatsVq},
+           {QueueRole::kFreePageHint, Codec::kChunk, Feature::kFreePageHint},
+           {QueueRole::kReporting, Codec::kChunk, Feature::kPageReporting}}};
 }
 
-constexpr std::array kDialects{
-    row(Dialect::kStandard, "pfn", Codec::kPfnArray),
-    row(Dialect::kPageBitmap, "bitmap", Codec::kPageBitmap),
-    row(Dialect::kScatterGather, "chunk", Codec::kChunk),
-};
+template <Codec codec>
+constexpr StandardQueues kQueuesOf = standard_queues(codec);
+
+constexpr auto kContQueues = [] {
+  std::array<QueueRow, kStandardQueues + 2> queues;
+  std::ranges::copy(kQueuesOf<Codec::kPfnArray>, queues.begin());
+  queues[kStandardQueues] = {QueueRole::kInflate, Codec::kContPages, std::nullopt};
+  queues[kStandardQueues + 1] = {QueueRole::kDeflate, Codec::kContPages, std::nullopt};
+  return queues;
+}();
+
+constexpr auto kDialects = std::to_array<DialectRow>({
+    {Dialect::kStandard, "pfn", kQueuesOf<Codec::kPfnArray>},
+    {Dialect::kPageBitmap, "bitmap", kQueuesOf<Codec::kPageBitmap>},
+    {Dialect::kScatterGather, "chunk", kQueuesOf<Codec::kChunk>},
+    {Dialect::kSingleHeaderBitmap, "single-header", kQueuesOf<Codec::kSingleHeader>},
+    {Dialect::kPageRange, "range", kQueuesOf<Codec::kRangeList>},
+    {Dialect::kPageChunks, "page-chunks", kQueuesOf<Codec::kPageChunks>},
+    {Dialect::kContPages, "cont", kContQueues},
+});
 
 // dialect_row() looks rows up by their number.
 static_assert(std::ranges::all_of(kDialects, [](const DialectRow& r) {
@@ -34,6 +54,8 @@ static_assert(std::ranges::all_of(kDialects, [](const DialectRow& r) {
 }));
 
 }  // namespace
+
+std::span<const DialectRow> all_dialects() { return kDialects; }
 
 const DialectRow& dialect_row(Dialect dialect) {
   return kDialects[static_cast<std::size_t>(dialect)];
@@ -58,6 +80,14 @@ std::unique_ptr<Decoder> make_decoder(Codec codec) {
       return std::make_unique<PfnArrayDecoder>(true);
     case Codec::kPageBitmap:
       return std::make_unique<PageBitmapDecoder>();
+    case Codec::kSingleHeader:
+      return std::make_unique<SingleHeaderDecoder>();
+    case Codec::kRangeList:
+      return std::make_unique<RangeListDecoder>();
+    case Codec::kPageChunks:
+      return std::make_unique<PageChunksDecoder>();
+    case Codec::kContPages:
+      return std::make_unique<ContPagesDecoder>();
     case Codec::kChunk:
       return std::make_unique<ChunkDecoder>();
   }

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
+#include "vballoon/balloon_registers.h"
 #include "vballoon/export.h"
 #include "vballoon/features.h"
 #include "wire/decoder.h"
@@ -22,11 +24,16 @@ enum class Codec : std::uint8_t {
   kWidePfnArray,  // the same, from drivers some of which write 64-bit entries
   kPageBitmap,
   kChunk,
+  kSingleHeader,
+  kRangeList,
+  kPageChunks,
+  kContPages,
 };
+inline constexpr std::size_t kCodecs = 8;
 
-// What a queue is for, in the order of the standard (5.5.2).
+// What a queue is for, in the order of the standard (5.5.2). A dialect may have several queues for
+// one purpose, with messages of different formats.
 enum class QueueRole : std::uint8_t { kInflate, kDeflate, kStats, kFreePageHint, kReporting };
-inline constexpr std::size_t kQueueRoles = 5;
 
 struct QueueRow {
   QueueRole role;
@@ -36,9 +43,12 @@ struct QueueRow {
 
 struct DialectRow {
   Dialect dialect;
-  std::string_view name;                     // as the command spells it: "pfn", "bitmap", "chunk"
-  std::array<QueueRow, kQueueRoles> queues;  // by QueueRole
+  std::string_view name;             // as the command spells it: "pfn", "bitmap", ...
+  std::span<const QueueRow> queues;  // in the order of their numbers
 };
+
+// By Dialect.
+[[nodiscard]] VBALLOON_EXPORT std::span<const DialectRow> all_dialects();
 
 // The row of a dialect whose bit was negotiated.
 [[nodiscard]] VBALLOON_EXPORT const DialectRow& dialect_row(Dialect dialect);
@@ -50,7 +60,7 @@ struct DialectRow {
 }
 
 // The queues that exist with these features, by their number; the rest are null.
-using QueueMap = std::array<const QueueRow*, kQueueRoles>;
+using QueueMap = std::array<const QueueRow*, kMaxBalloonQueues>;
 [[nodiscard]] VBALLOON_EXPORT QueueMap number_queues(const DialectRow& row, Features features,
                                                      QueueNumbering numbering);
 

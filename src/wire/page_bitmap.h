@@ -20,7 +20,7 @@
 #include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
-#include "wire/decoder.h"
+#include "wire/payload_decoder.h"
 
 namespace vballoon {
 
@@ -58,18 +58,16 @@ class VBALLOON_EXPORT PageBitmapEncoder {
   std::uint64_t next_bit_ = 0;
 };
 
-class VBALLOON_EXPORT PageBitmapDecoder final : public Decoder {
+class VBALLOON_EXPORT PageBitmapDecoder final : public PayloadDecoder {
  public:
-  std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
-  Step payload(std::span<const std::byte> window, PageRanges& out) override;
-  std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
-  std::optional<Errc> end() override;
+  PageBitmapDecoder() : PayloadDecoder(kBitmapHeaderBytes, Errc::kBadRecord) {}
 
  private:
-  std::optional<Errc> read_header(std::uint64_t header);
+  std::optional<Errc> read_header(std::span<const std::byte> header,
+                                  std::uint64_t data_bytes) override;
+  Step read_entries(std::span<const std::byte> window, PageRanges& out) override;
 
-  std::uint64_t left_ = 0;                // readable bytes not consumed yet
-  std::optional<BitmapCommand> command_;  // unset until the header was read
+  BitmapCommand command_ = BitmapCommand::kRecords;  // of the message
 };
 
 }  // namespace vballoon

@@ -103,32 +103,16 @@ std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out) {
   return decode_entries<kPfnEntryBytes>(window, out);
 }
 
-std::optional<Errc> PfnArrayDecoder::begin(std::uint64_t readable_bytes,
-                                           std::size_t /*writable_buffers*/) {
-  left_ = readable_bytes;
-  begun_ = false;
-  if (readable_bytes == 0) return Errc::kPayloadMissing;
+std::optional<Errc> PfnArrayDecoder::read_header(std::span<const std::byte> /*header*/,
+                                                 std::uint64_t data_bytes) {
+  message_bytes_ = data_bytes;
   return std::nullopt;
 }
 
-Decoder::Step PfnArrayDecoder::payload(std::span<const std::byte> window, PageRanges& out) {
-  assert(window.size() <= left_);
-  const bool whole_message = !begun_ && window.size() == left_;
-  begun_ = true;
+Decoder::Step PfnArrayDecoder::read_entries(std::span<const std::byte> window, PageRanges& out) {
+  const bool whole_message = window.size() == message_bytes_;
   const bool wide = may_be_wide_ && whole_message && is_wide(window);
-  const std::size_t consumed =
-      wide ? decode_entries<kWideEntryBytes>(window, out) : decode_pfns(window, out);
-  left_ -= consumed;
-  return {consumed};
-}
-
-std::optional<Errc> PfnArrayDecoder::buffer(const GuestBuffer& /*buffer*/, PageRanges& /*out*/) {
-  return Errc::kUnexpectedWritable;
-}
-
-std::optional<Errc> PfnArrayDecoder::end() {
-  if (left_ != 0) return Errc::kPayloadNotMultiple;
-  return std::nullopt;
+  return {wide ? decode_entries<kWideEntryBytes>(window, out) : decode_pfns(window, out)};
 }
 
 }  // namespace vballoon

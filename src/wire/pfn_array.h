@@ -18,7 +18,7 @@
 #include "base/page_ranges.h"
 #include "vballoon/export.h"
 #include "vballoon/page_range.h"
-#include "wire/decoder.h"
+#include "wire/payload_decoder.h"
 
 namespace vballoon {
 
@@ -45,19 +45,18 @@ class VBALLOON_EXPORT PfnArrayEncoder {
 // formats that carry such an array within something else.
 std::size_t decode_pfns(std::span<const std::byte> window, PageRanges& out);
 
-class VBALLOON_EXPORT PfnArrayDecoder final : public Decoder {
+class VBALLOON_EXPORT PfnArrayDecoder final : public PayloadDecoder {
  public:
-  explicit PfnArrayDecoder(bool may_be_wide) : may_be_wide_(may_be_wide) {}
-
-  std::optional<Errc> begin(std::uint64_t readable_bytes, std::size_t writable_buffers) override;
-  Step payload(std::span<const std::byte> window, PageRanges& out) override;
-  std::optional<Errc> buffer(const GuestBuffer& buffer, PageRanges& out) override;
-  std::optional<Errc> end() override;
+  explicit PfnArrayDecoder(bool may_be_wide)
+      : PayloadDecoder(0, Errc::kPayloadNotMultiple), may_be_wide_(may_be_wide) {}
 
  private:
+  std::optional<Errc> read_header(std::span<const std::byte> header,
+                                  std::uint64_t data_bytes) override;
+  Step read_entries(std::span<const std::byte> window, PageRanges& out) override;
+
   const bool may_be_wide_;
-  bool begun_ = false;      // a window of the message was read
-  std::uint64_t left_ = 0;  // readable bytes not consumed yet
+  std::uint64_t message_bytes_ = 0;
 };
 
 }  // namespace vballoon

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "device/device_fixture.h"
+#include "dialect_param.h"
 
 namespace vballoon {
 namespace {
@@ -181,10 +182,7 @@ TEST_P(DeflateDialectTest, NamedPagesLeaveTheBalloonAndTheBufferIsReturned) {
   EXPECT_THAT(rig_.all_errors(), IsEmpty());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DeflateDialectTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         testing::dialect_name);
+INSTANTIATE_TEST_SUITE_P(All, DeflateDialectTest, testing::every_dialect(), testing::dialect_name);
 
 }  // namespace
 }  // namespace vballoon

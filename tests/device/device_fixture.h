@@ -104,19 +104,6 @@ inline Features everything_but(Feature feature) {
 }
 inline BalloonOptions speaking(Dialect dialect) { return {.dialect = dialect}; }
 
-// The name of a parameter in a test's name.
-inline std::string dialect_name(const ::testing::TestParamInfo<Dialect>& info) {
-  switch (info.param) {
-    case Dialect::kStandard:
-      return "Standard";
-    case Dialect::kPageBitmap:
-      return "PageBitmap";
-    case Dialect::kScatterGather:
-      return "ScatterGather";
-  }
-  return "Unknown";
-}
-
 class Rig {
  public:
   explicit Rig(Setup setup = {}) : setup_(std::move(setup)), memory_(setup_.memory) {

@@ -25,17 +25,19 @@ using testing::Message;
 using testing::Rig;
 using wire_test::every;
 
-constexpr Dialect dialect_of(Codec codec) {
-  switch (codec) {
-    case Codec::kPfnArray:
-    case Codec::kWidePfnArray:
-      return Dialect::kStandard;
-    case Codec::kPageBitmap:
-      return Dialect::kPageBitmap;
-    case Codec::kChunk:
-      return Dialect::kScatterGather;
+// Where a format is spoken.
+struct Place {
+  Dialect dialect;
+  std::uint16_t inflate_queue;
+};
+Place place_of(Codec codec) {
+  for (const DialectRow& row : all_dialects()) {
+    const QueueMap map = number_queues(row, {}, QueueNumbering::kDense);
+    for (std::uint16_t i = 0; i < map.size(); ++i) {
+      if (map[i] != nullptr && map[i]->codec == codec) return {row.dialect, i};
+    }
   }
-  return Dialect::kStandard;
+  throw std::invalid_argument("no dialect has this format");
 }
 
 template <typename Format>
@@ -48,12 +50,14 @@ class FormatRingTest : public ::testing::Test {
     return testing::cut(whole, message.payload.size() / 60 * 2 + 3);
   }
   static void expect_discarded(const std::vector<Pfn>& pages) {
-    Rig rig({.device = testing::speaking(dialect_of(Format::kCodec))});
+    const auto [dialect, queue] = place_of(Format::kCodec);
+    Rig rig({.device = testing::speaking(dialect)});
     rig.start();
 
     for (const wire_test::WireMessage& message : Format::encode(pages)) {
-      rig.inflate(in_descriptors(message));
-      ASSERT_THAT(rig.completed(kInflateQueue), ElementsAre(0u));
+      rig.send(queue, in_descriptors(message));
+      rig.serve(queue);
+      ASSERT_THAT(rig.completed(queue), ElementsAre(0u));
     }
 
     PageRanges discarded = rig.discarded();
@@ -64,7 +68,9 @@ class FormatRingTest : public ::testing::Test {
 };
 
 using Formats = ::testing::Types<wire_test::PfnArrayFormat, wire_test::PageBitmapFormat,
-                                 wire_test::WrappedPfnArrayFormat, wire_test::ChunkFormat>;
+                                 wire_test::WrappedPfnArrayFormat, wire_test::SingleHeaderFormat,
+                                 wire_test::RangeListFormat, wire_test::PageChunksFormat,
+                                 wire_test::ChunkFormat>;
 TYPED_TEST_SUITE(FormatRingTest, Formats);
 
 TYPED_TEST(FormatRingTest, PageZeroIsDiscarded) { this->expect_discarded({0}); }

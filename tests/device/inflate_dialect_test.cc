@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "device/device_fixture.h"
+#include "dialect_param.h"
 
 namespace vballoon {
 namespace {
@@ -61,16 +62,15 @@ TEST_P(InflateDialectTest, PagesOutsideGuestMemoryAreCounted) {
 }
 
 TEST_P(InflateDialectTest, PagesNamedTwiceAreRepeated) {
-  rig_.inflate(message({{5, 4}, {7, 4}}));
+  rig_.send(kInflateQueue, message({{5, 4}}));
+  rig_.send(kInflateQueue, message({{7, 4}}));
+  rig_.serve(kInflateQueue);
 
   EXPECT_THAT(rig_.discarded(), ElementsAre(PageRange{5, 6}));
   EXPECT_EQ(rig_.errors(Errc::kPageRepeated), 2u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, InflateDialectTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         testing::dialect_name);
+INSTANTIATE_TEST_SUITE_P(All, InflateDialectTest, testing::every_dialect(), testing::dialect_name);
 
 TEST(InflateDialectChoiceTest, DriverThatRefusesTheDialectSpeaksTheStandards) {
   Rig rig({.device = speaking(Dialect::kPageBitmap),

@@ -10,6 +10,7 @@
 #include "base/page_ranges.h"
 #include "device/device_fixture.h"
 #include "device/two_mib_pages.h"
+#include "dialect_param.h"
 
 namespace vballoon {
 namespace {
@@ -93,10 +94,7 @@ TEST_P(NoAllocationTest, MessagesAllocateNothingOverHugeHostPages) {
   EXPECT_GT(guest.device().metrics().freed_bytes, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, NoAllocationTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         testing::dialect_name);
+INSTANTIATE_TEST_SUITE_P(All, NoAllocationTest, testing::every_dialect(), testing::dialect_name);
 
 }  // namespace
 }  // namespace vballoon

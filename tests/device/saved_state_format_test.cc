@@ -33,7 +33,7 @@ TEST(SavedStateFormatTest, FrameIsAsDocumented) {
     testing::append_le(expected, static_cast<std::uint8_t>(letter));
   }
   testing::append_le(expected, std::uint32_t{2});
-  testing::append_le(expected, std::uint32_t{1});
+  testing::append_le(expected, std::uint32_t{2});
   testing::append_le(expected, std::uint64_t{1});
   testing::append_le(expected, std::uint8_t{0xAB});
   testing::append_le(expected, state_checksum(expected));

@@ -114,7 +114,7 @@ TEST_F(RefusedStateTest, OtherVersionIsRefusedByItsNumber) {
   auto state = rig_.device().save();
   state[12] = std::byte{9};
 
-  EXPECT_THAT(refusal(state), HasSubstr("of version 9 and this library reads version 1"));
+  EXPECT_THAT(refusal(state), HasSubstr("of version 9 and this library reads version 2"));
 }
 
 TEST_F(RefusedStateTest, StateOfATransportIsRefused) {

@@ -34,6 +34,7 @@ using testing::Rig;
 constexpr std::uint16_t kStatsQueue = 2;
 constexpr std::uint16_t kHintQueue = 3;
 constexpr std::uint16_t kReportQueue = 4;
+constexpr std::uint16_t kQueues = 5;
 constexpr std::uint16_t kQueueSize = 16;
 constexpr int kSteps = 400;  // beside those to boot and for hints
 // Pages that messages name: all in front of the rings.
@@ -187,7 +188,7 @@ class GuestRun {
 
   void apply(const Step& step) {
     BalloonDevice& device = rig_.device();
-    const auto index = static_cast<std::uint16_t>(step.a % kMaxBalloonQueues);
+    const auto index = static_cast<std::uint16_t>(step.a % kQueues);
     switch (step.op) {
       case Op::kInflate:
         return send(kInflateQueue, message_of(dialect_, some_ranges(step, 40)));
@@ -247,7 +248,7 @@ class GuestRun {
       case Op::kBadMessage:
         return send(step.a % 2 == 0 ? kInflateQueue : kStatsQueue, {{testing::Bytes(7)}});
       case Op::kResetQueues:
-        for (std::uint16_t i = 0; i < kMaxBalloonQueues; ++i) rig_.reset_queue(i);
+        for (std::uint16_t i = 0; i < kQueues; ++i) rig_.reset_queue(i);
         rig_.set_queues();
         return;
       case Op::kReset:
@@ -303,7 +304,7 @@ class GuestRun {
   // What the device writes, but for when it wants the next kick.
   std::vector<std::byte> rings() {
     std::vector<std::byte> all;
-    for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
+    for (std::uint16_t index = 0; index < kQueues; ++index) {
       const bool packed = rig_.ring_config(index).packed;
       std::vector<std::byte> ring(packed ? 16 * kQueueSize : 4 + 8 * kQueueSize);
       EXPECT_TRUE(rig_.memory().read(rig_.used_address(index), ring));
@@ -313,7 +314,7 @@ class GuestRun {
   }
   std::vector<int> interrupts() {
     std::vector<int> all{rig_.config_interrupts()};
-    for (std::uint16_t i = 0; i < kMaxBalloonQueues; ++i) all.push_back(rig_.interrupts(i));
+    for (std::uint16_t i = 0; i < kQueues; ++i) all.push_back(rig_.interrupts(i));
     return all;
   }
   // Of all devices that took part.

@@ -4,6 +4,7 @@
 #ifndef VBALLOON_TESTS_DEVICE_TEST_MESSAGES_H_
 #define VBALLOON_TESTS_DEVICE_TEST_MESSAGES_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -87,13 +88,45 @@ inline Message bitmap_message(std::vector<std::uint64_t> data) {
   return {{le64(data)}};
 }
 
-// The same pages in any dialect: a PFN for each page, a record for each word, or a buffer for each
-// range.
+// One bitmap from page 0 on.
+inline Message single_header_message(std::span<const PageRange> ranges) {
+  Pfn end = 0;
+  for (const PageRange& range : ranges) end = std::max(end, range.end());
+  std::vector<std::uint64_t> words(4 + (end + 63) / 64);
+  words[0] = kPageShift << 16;
+  words[3] = 8 * (words.size() - 4);
+  for (const PageRange& range : ranges) {
+    for (Pfn pfn = range.first; pfn < range.end(); ++pfn) {
+      words[4 + pfn / 64] |= std::uint64_t{1} << pfn % 64;
+    }
+  }
+  return {{le64(words)}};
+}
+
+// Pairs of a page and a size in bytes.
+inline Message cont_message(std::span<const PageRange> ranges) {
+  std::vector<std::uint32_t> words;
+  for (const PageRange& range : ranges) {
+    words.push_back(static_cast<std::uint32_t>(range.first));
+    words.push_back(static_cast<std::uint32_t>(range.count << kPageShift));
+  }
+  return pfn_message(words);
+}
+inline Message cont_message(std::initializer_list<PageRange> ranges) {
+  return cont_message(std::span(ranges.begin(), ranges.size()));
+}
+
+// The same pages in any dialect, over its first two queues: a PFN for each page, a record for each
+// word, a bit for each page, or an entry or a buffer for each range.
 inline Message message_of(Dialect dialect, std::span<const PageRange> ranges) {
   std::vector<std::uint32_t> pfns;
   std::vector<std::uint64_t> words;
+  std::vector<std::uint64_t> list;
+  std::vector<std::uint64_t> chunks{ranges.size()};
   std::vector<GuestBuffer> buffers;
   for (const PageRange& range : ranges) {
+    list.insert(list.end(), {range.first << 12, range.count});
+    chunks.insert(chunks.end(), {range.first << 12, range.count << 12});
     for (Pfn pfn = range.first; pfn < range.end(); ++pfn) {
       pfns.push_back(static_cast<std::uint32_t>(pfn));
       words.push_back(record_head(pfn / 64 * 64, kPageShift, 8));
@@ -104,11 +137,18 @@ inline Message message_of(Dialect dialect, std::span<const PageRange> ranges) {
   }
   switch (dialect) {
     case Dialect::kStandard:
+    case Dialect::kContPages:
       return pfn_message(pfns);
     case Dialect::kPageBitmap:
       return bitmap_message(std::move(words));
     case Dialect::kScatterGather:
       return {{}, std::move(buffers)};
+    case Dialect::kSingleHeaderBitmap:
+      return single_header_message(ranges);
+    case Dialect::kPageRange:
+      return bitmap_message(std::move(list));
+    case Dialect::kPageChunks:
+      return {{le64(chunks)}};
   }
   return {};
 }

@@ -21,6 +21,7 @@
 namespace vballoon::fuzz {
 
 struct SentMessage {
+  QueueRole role = QueueRole::kInflate;
   std::uint16_t id = 0;
   std::uint16_t descriptors = 0;
   std::uint64_t work = 0;  // turns that it can take
@@ -36,21 +37,21 @@ class ChangeModel {
     may_owe_ = may_owe;
   }
 
-  void sent(QueueRole role, SentMessage message) { list(role).push_back(message); }
+  void sent(std::uint16_t queue, SentMessage message) { waiting_.at(queue).push_back(message); }
 
   // The device returned a chain; gives how many descriptors are free by that.
-  SentMessage answered(QueueRole role, std::uint32_t id, std::uint32_t written) {
-    auto& waiting = list(role);
+  SentMessage answered(std::uint16_t queue, std::uint32_t id, std::uint32_t written) {
+    auto& waiting = waiting_.at(queue);
     const auto found = std::ranges::find(waiting, id, &SentMessage::id);
     check(found != waiting.end(), "a chain comes back once, and was sent before");
     check(written == 0, "a device writes nothing into a message");
     const SentMessage message = *found;
     waiting.erase(found);
-    if (role == QueueRole::kInflate) {
+    if (message.role == QueueRole::kInflate) {
       most_ |= message.most;
       certain_ |= message.certain;
       doubt(QueueRole::kDeflate, message);
-    } else if (role == QueueRole::kDeflate) {
+    } else if (message.role == QueueRole::kDeflate) {
       most_ &= ~message.certain;
       certain_ &= ~message.most;
       doubt(QueueRole::kInflate, message);
@@ -59,17 +60,17 @@ class ChangeModel {
   }
 
   // Chains that will never come back; a part of what they name may have been booked.
-  void forget(QueueRole role) {
-    for (const SentMessage& message : of(role)) {
-      if (role == QueueRole::kInflate) {
+  void forget(std::uint16_t queue) {
+    for (const SentMessage& message : of(queue)) {
+      if (message.role == QueueRole::kInflate) {
         most_ |= message.most;
         doubt(QueueRole::kDeflate, message);
-      } else if (role == QueueRole::kDeflate) {
+      } else if (message.role == QueueRole::kDeflate) {
         certain_ &= ~message.most;
         doubt(QueueRole::kInflate, message);
       }
     }
-    list(role).clear();
+    waiting_.at(queue).clear();
   }
 
   // What may be discarded while a queue is served.
@@ -85,11 +86,15 @@ class ChangeModel {
 
   [[nodiscard]] WatchedPages waiting(QueueRole role) const {
     WatchedPages pages;
-    for (const SentMessage& message : of(role)) pages |= message.most;
+    for (const auto& queue : waiting_) {
+      for (const SentMessage& message : queue) {
+        if (message.role == role) pages |= message.most;
+      }
+    }
     return pages;
   }
-  [[nodiscard]] const std::vector<SentMessage>& of(QueueRole role) const {
-    return waiting_[static_cast<std::size_t>(role)];
+  [[nodiscard]] const std::vector<SentMessage>& of(std::uint16_t queue) const {
+    return waiting_.at(queue);
   }
   // In the balloon at the most, and for certain.
   [[nodiscard]] WatchedPages most() const { return most_ | waiting(QueueRole::kInflate); }
@@ -98,15 +103,15 @@ class ChangeModel {
  private:
   // A page that an inflate and a deflate name at the same time may be on either side afterwards.
   void doubt(QueueRole waiting, const SentMessage& message) {
-    for (SentMessage& other : list(waiting)) other.certain &= ~message.most;
-  }
-
-  std::vector<SentMessage>& list(QueueRole role) {
-    return waiting_[static_cast<std::size_t>(role)];
+    for (auto& queue : waiting_) {
+      for (SentMessage& other : queue) {
+        if (other.role == waiting) other.certain &= ~message.most;
+      }
+    }
   }
 
   bool may_owe_ = false;
-  std::array<std::vector<SentMessage>, kQueueRoles> waiting_;
+  std::array<std::vector<SentMessage>, kMaxBalloonQueues> waiting_;
   WatchedPages most_;
   WatchedPages certain_;
 };

@@ -52,9 +52,30 @@ struct Message {
   std::vector<GuestBuffer> writable;
 };
 
+// Writes the length that a header says, where the format has one.
+void set_length(Message& message) {
+  const auto set = [&](std::size_t at, std::size_t bytes, std::uint64_t value) {
+    for (std::size_t i = 0; i < bytes && at + i < message.payload.size(); ++i) {
+      message.payload[at + i] = static_cast<std::byte>(value >> (8 * i));
+    }
+  };
+  const std::size_t behind = message.payload.size() - 8;
+  switch (message.codec) {
+    case Codec::kPageBitmap:
+    case Codec::kRangeList:
+      return set(4, 4, behind);
+    case Codec::kSingleHeader:
+      return set(24, 8, behind < 24 ? 0 : behind - 24);
+    case Codec::kPageChunks:
+      return set(0, 8, behind / 16);
+    default:
+      return;
+  }
+}
+
 Message take_message(FuzzInput& input) {
   Message message;
-  message.codec = static_cast<Codec>(input.take<std::uint8_t>() % 4);
+  message.codec = static_cast<Codec>(input.take<std::uint8_t>() % kCodecs);
   const auto repeat = input.take<std::uint8_t>();
   const std::size_t buffers = input.take<std::uint8_t>() % 8;
   for (std::size_t i = 0; i < buffers; ++i) {
@@ -66,7 +87,7 @@ Message take_message(FuzzInput& input) {
                                        : GuestBuffer{address, length});
   }
   // A header and what follows it: only the latter is repeated.
-  const auto head = input.take_bytes(8);
+  const auto head = input.take_bytes(message.codec == Codec::kSingleHeader ? 32 : 8);
   message.payload.assign(head.begin(), head.end());
   const auto body = input.take_bytes(kMaxPayloadBytes);
   const std::size_t times = repeat < 0xE0 ? 1 : repeat - 0xDE;  // mostly once: that is fast
@@ -74,13 +95,8 @@ Message take_message(FuzzInput& input) {
     if (message.payload.size() + body.size() > kMaxPayloadBytes) break;
     message.payload.insert(message.payload.end(), body.begin(), body.end());
   }
-  // The length in a bitmap's header is made right, unless its flag byte asks for what stands there.
-  if (message.codec == Codec::kPageBitmap && head.size() == 8 && head[1] != std::byte{0xFF}) {
-    const std::size_t data_bytes = message.payload.size() - 8;
-    for (unsigned i = 0; i < 4; ++i) {
-      message.payload[4 + i] = static_cast<std::byte>(data_bytes >> (8 * i));
-    }
-  }
+  // The length in a header is made right, unless its second byte asks for what stands there.
+  if (head.size() >= 8 && head[1] != std::byte{0xFF}) set_length(message);
   return message;
 }
 
@@ -126,10 +142,7 @@ void run(FuzzInput input) {
   // One for all inputs, as in a device: a message must leave nothing behind.
   static const std::vector<std::unique_ptr<Decoder>> decoders = [] {
     std::vector<std::unique_ptr<Decoder>> all;
-    for (const Codec codec :
-         {Codec::kPfnArray, Codec::kWidePfnArray, Codec::kPageBitmap, Codec::kChunk}) {
-      all.push_back(make_decoder(codec));
-    }
+    for (std::size_t i = 0; i < kCodecs; ++i) all.push_back(make_decoder(static_cast<Codec>(i)));
     return all;
   }();
   static PageRanges ranges;

@@ -30,12 +30,47 @@ inline PageRange take_range(FuzzInput& input) {
   return {number % 600u, 1 + number / 600u % 64};
 }
 
+// Writes a number over what stands there.
+inline void put_number(std::vector<std::byte>& out, std::size_t at, std::uint64_t value,
+                       unsigned bytes) {
+  for (unsigned i = 0; i < bytes; ++i) out[at + i] = static_cast<std::byte>(value >> (8 * i));
+}
+
+// A message with the header that the format has, if any, and its length, made right at the end.
+inline void begin_message(std::vector<std::byte>& payload, Codec codec, PageRange first) {
+  switch (codec) {
+    case Codec::kPageBitmap:
+    case Codec::kRangeList:
+    case Codec::kPageChunks:
+      return append_number(payload, 0, 8);
+    case Codec::kSingleHeader:
+      append_number(payload, 12 << 16, 8);
+      append_number(payload, 0, 8);
+      append_number(payload, first.first, 8);
+      return append_number(payload, 0, 8);
+    case Codec::kPfnArray:
+    case Codec::kWidePfnArray:
+    case Codec::kChunk:
+    case Codec::kContPages:
+      return;
+  }
+}
+inline void end_message(std::vector<std::byte>& payload, Codec codec) {
+  if (codec == Codec::kPageBitmap || codec == Codec::kRangeList) {
+    put_number(payload, 4, payload.size() - 8, 4);
+  } else if (codec == Codec::kSingleHeader) {
+    put_number(payload, 24, payload.size() - 32, 8);
+  } else if (codec == Codec::kPageChunks) {
+    put_number(payload, 0, (payload.size() - 8) / 16, 8);
+  }
+}
+
 inline FuzzMessage take_pages(FuzzInput& input, Codec codec) {
   FuzzMessage message;
   const auto ranges = static_cast<std::uint64_t>(1 + input.take<std::uint8_t>() % 12);
-  if (codec == Codec::kPageBitmap) append_number(message.payload, 0, 8);
   for (std::uint64_t i = 0; i < ranges; ++i) {
     const PageRange range = take_range(input);
+    if (i == 0) begin_message(message.payload, codec, range);
     switch (codec) {
       case Codec::kPfnArray:
       case Codec::kWidePfnArray:
@@ -56,14 +91,24 @@ inline FuzzMessage take_pages(FuzzInput& input, Codec codec) {
         message.writable.push_back(
             {range.first << kPageShift, static_cast<std::uint32_t>(range.count << kPageShift)});
         break;
+      case Codec::kSingleHeader:
+        append_number(message.payload, range.count * 0x0101010101010101, 8);
+        break;
+      case Codec::kRangeList:
+        append_number(message.payload, range.first << 12 | range.count % 40, 8);
+        if (range.count % 40 == 0) append_number(message.payload, range.count, 8);
+        break;
+      case Codec::kPageChunks:
+        append_number(message.payload, range.first << 12, 8);
+        append_number(message.payload, range.count << 12, 8);
+        break;
+      case Codec::kContPages:
+        append_number(message.payload, range.first, 4);
+        append_number(message.payload, range.count << kPageShift, 4);
+        break;
     }
   }
-  if (codec == Codec::kPageBitmap) {
-    const std::uint64_t data = message.payload.size() - 8;
-    for (unsigned i = 0; i < 4; ++i) {
-      message.payload[4 + i] = static_cast<std::byte>(data >> (8 * i));
-    }
-  }
+  end_message(message.payload, codec);
   return message;
 }
 

@@ -80,7 +80,7 @@ class Session {
     const auto kind = input_.take<std::uint8_t>();
     const auto more = input_.take<std::uint8_t>();
     BalloonOptions options;
-    options.dialect = static_cast<Dialect>(kind % 3);
+    options.dialect = static_cast<Dialect>(kind % all_dialects().size());
     options.dialect_bit = kDialectBit;
     options.features = take_features(input_).without_bit(kDialectBit);
     options.deflate_action = (more & 1) != 0 ? DeflateAction::kWillNeed : DeflateAction::kNothing;
@@ -244,6 +244,7 @@ class Session {
     SentMessage sent;
     const auto id = driver_.offer(queue, pieces, table);
     if (!id) return;
+    sent.role = *roles_[queue];
     sent.id = *id;
     sent.descriptors = static_cast<std::uint16_t>(table ? 1 : pieces.size());
     // A turn that does nothing of all that is not explained.
@@ -257,12 +258,12 @@ class Session {
       for (const PageRange& range : named.pages) watched().add(range, sent.most);
       if (readable) sent.certain = sent.most;
     }
-    model_.sent(*roles_[queue], sent);
+    model_.sent(queue, sent);
   }
 
   void collect(std::uint16_t queue) {
     for (const auto& used : driver_.take_returned(queue)) {
-      const SentMessage message = model_.answered(*roles_[queue], used.id, used.length);
+      const SentMessage message = model_.answered(queue, used.id, used.length);
       driver_.reclaim(queue, message.id, message.descriptors);
     }
   }
@@ -277,7 +278,7 @@ class Session {
   }
   void serve(std::uint16_t queue) {
     std::uint64_t turns = 16;
-    for (const SentMessage& message : model_.of(*roles_[queue])) turns += message.work;
+    for (const SentMessage& message : model_.of(queue)) turns += message.work;
     while (turn(queue, false)) check(turns-- != 0, "work comes to an end");
   }
 
@@ -292,12 +293,11 @@ class Session {
   void reset_queue() {
     const auto queue = take_queue();
     if (!queue) return;
-    const QueueRole role = *roles_[*queue];
     write(MmioRegister::kQueueSel, *queue);
     write(MmioRegister::kQueueReset, 1);
     check(read(MmioRegister::kQueueReset) == 0 && read(MmioRegister::kQueueReady) == 0,
           "a queue is reset when the write returns");
-    model_.forget(role);
+    model_.forget(*queue);
     if (negotiated_.has(Feature::kRingReset)) {
       set_up_queue(*queue, rows_[*queue]);
     } else {
@@ -440,7 +440,7 @@ class Session {
     for (std::uint16_t queue = 0; queue < kMaxBalloonQueues; ++queue) {
       if (!roles_[queue]) continue;
       serve(queue);
-      const std::size_t left = model_.of(*roles_[queue]).size();
+      const std::size_t left = model_.of(queue).size();
       if (*roles_[queue] != QueueRole::kStats) {
         check(left == 0, "every chain comes back");
       } else if (!negotiated_.has(Feature::kInOrder)) {  // in order, some may wait behind it

@@ -20,6 +20,7 @@
 #include "ring/hand_driver.h"
 #include "transport/mmio_registers.h"
 #include "vballoon/transport/mmio.h"
+#include "wire/dialect.h"
 
 extern "C" const char* __asan_default_options() { return "quarantine_size_mb=1"; }
 
@@ -71,7 +72,7 @@ class Session {
       std::memset(region.host, 0, region.bytes);
     }
     BalloonOptions options;
-    options.dialect = static_cast<Dialect>(input_.take<std::uint8_t>() % 3);
+    options.dialect = static_cast<Dialect>(input_.take<std::uint8_t>() % all_dialects().size());
     options.dialect_bit = 50;
     options.features = {Feature::kMustTellHost,     Feature::kStatsVq,       Feature::kFreePageHint,
                         Feature::kPagePoison,       Feature::kPageReporting, Feature::kIndirectDesc,

@@ -5,6 +5,7 @@
 #define VBALLOON_TESTS_FUZZ_NAIVE_DECODER_H_
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace vballoon::fuzz {
 struct NaiveMessage {
   std::vector<PageRange> pages;  // as they are named: any order, again and again
   std::vector<Errc> errors;      // in the order in which a reader meets them
+  std::optional<Errc> cut;       // the message ends within an entry; in `errors` as well
 };
 
 [[nodiscard]] NaiveMessage decode_naively(Codec codec, std::span<const std::byte> payload,

@@ -91,7 +91,7 @@ class Session {
     in_order_ = (bits & 2) != 0;
     write_behind_ = (bits & 4) != 0;
     tells_first_ = (bits & 8) != 0;
-    dialect_ = static_cast<Dialect>((bits >> 4) % 3);
+    dialect_ = static_cast<Dialect>((bits >> 4) % all_dialects().size());
   }
 
   void run() {

@@ -153,12 +153,12 @@ TEST_F(BalloonDriverNegotiationTest, DialectOfADeviceThatOffersItsBitIsSpoken) {
   chunk_.probe();
 
   EXPECT_EQ(bitmap_.driver->dialect(), Dialect::kPageBitmap);
-  EXPECT_TRUE(bitmap_.device.accepted.has_bit(kPublishedDialectBit));
+  EXPECT_TRUE(bitmap_.device.accepted.has_bit(published_bit(Dialect::kPageBitmap)));
   EXPECT_EQ(chunk_.driver->dialect(), Dialect::kScatterGather);
 }
 
 TEST_F(BalloonDriverNegotiationTest, WithoutTheDialectsBitThePagesGoInStandardArrays) {
-  bitmap_.device.offered = bitmap_.device.offered.without_bit(kPublishedDialectBit);
+  bitmap_.device.offered = bitmap_.device.offered.without_bit(published_bit(Dialect::kPageBitmap));
   bitmap_.probe();
 
   bitmap_.resize(300);
@@ -173,7 +173,7 @@ TEST_F(BalloonDriverNegotiationTest, StandardDriverDoesNotAcceptTheBitOfADialect
 
   bitmap_.probe();
 
-  EXPECT_FALSE(bitmap_.device.accepted.has_bit(kPublishedDialectBit));
+  EXPECT_FALSE(bitmap_.device.accepted.has_bit(published_bit(Dialect::kPageBitmap)));
   EXPECT_EQ(bitmap_.driver->dialect(), Dialect::kStandard);
 }
 
@@ -185,7 +185,7 @@ TEST_F(BalloonDriverNegotiationTest, WithoutMemoryForBitmapsTheBitIsNotAcceptedA
 
   EXPECT_EQ(bitmap_.resize(1000), kWaitsForTarget);
 
-  EXPECT_FALSE(bitmap_.device.accepted.has_bit(kPublishedDialectBit));
+  EXPECT_FALSE(bitmap_.device.accepted.has_bit(published_bit(Dialect::kPageBitmap)));
   EXPECT_EQ(bitmap_.driver->dialect(), Dialect::kStandard);
   EXPECT_EQ(bitmap_.device.messages.size(), 4u);
   EXPECT_EQ(bitmap_.device_balloon(), bitmap_.balloon());

@@ -15,8 +15,7 @@ constexpr std::chrono::milliseconds kBackOff{200};
 
 // A guest whose shape, options and dialect are arbitrary.
 std::unique_ptr<DriverRig> any_rig() {
-  auto rig = std::make_unique<DriverRig>(
-      *rc::gen::element(Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather));
+  auto rig = std::make_unique<DriverRig>(*rc::gen::elementOf(testing::dialect_list()));
   rig->options.queue_size = *rc::gen::element<std::uint16_t>(2, 8, 256);
   rig->options.pfn_threshold_pages = *rc::gen::inRange<std::uint64_t>(0, 40);
   rig->options.chunk_order = *rc::gen::inRange(0u, sim::kMaxOrder + 1);

@@ -36,10 +36,8 @@ class BalloonDriverTest : public ::testing::TestWithParam<Dialect> {
   DriverRig rig_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, BalloonDriverTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         [](const auto& param) { return testing::name_of(param.param); });
+INSTANTIATE_TEST_SUITE_P(Dialects, BalloonDriverTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 TEST_P(BalloonDriverTest, WithoutATargetNothingIsSent) {
   EXPECT_EQ(rig_.resize(0), kWaitsForTarget);
@@ -74,7 +72,7 @@ TEST_P(BalloonDriverTest, DeflatesToALowerTargetAndNamesOnlyThePagesThatLeave) {
 
   EXPECT_EQ(rig_.driver->ballooned_pages(), 300u);
   EXPECT_EQ(rig_.device_balloon(), rig_.balloon());
-  EXPECT_EQ(rig_.device.messages[inflates].queue, kDeflateQueue);
+  EXPECT_EQ(rig_.device.messages[inflates].queue, rig_.device.last_queue(QueueRole::kDeflate));
   EXPECT_EQ(rig_.allocator.free_pages(), rig_.free_after_probe - 300);
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/page_ranges.h"
+#include "dialect_param.h"
 #include "guest/fake_device.h"
 #include "vballoon/sim/balloon_driver.h"
 #include "vballoon/sim/page_allocator.h"
@@ -82,8 +83,6 @@ struct DriverRig {
 
 inline constexpr sim::DriverWait kWaitsForTarget{sim::DriverWait::Kind::kConfigChange, {}};
 inline constexpr sim::DriverWait kWaitsForAnswer{sim::DriverWait::Kind::kUsedBuffer, {}};
-
-inline std::string name_of(Dialect dialect) { return std::string(dialect_row(dialect).name); }
 
 }  // namespace vballoon::testing
 

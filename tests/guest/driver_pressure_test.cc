@@ -54,10 +54,8 @@ class DriverPressureTest : public ::testing::TestWithParam<Dialect> {
   const std::uint64_t kernel_min_ = kernel_.watermarks().min;
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, DriverPressureTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         [](const auto& param) { return testing::name_of(param.param); });
+INSTANTIATE_TEST_SUITE_P(Dialects, DriverPressureTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 TEST_P(DriverPressureTest, BalloonThatGrowsPushesThePageCacheOut) {
   probe(Features{Feature::kMustTellHost});
@@ -255,10 +253,8 @@ class DriverMigrationTest : public ::testing::TestWithParam<Dialect> {
   PageRange wanted_{0, 0};
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, DriverMigrationTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         [](const auto& param) { return testing::name_of(param.param); });
+INSTANTIATE_TEST_SUITE_P(Dialects, DriverMigrationTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 TEST_P(DriverMigrationTest, RangeIsFreeOfTheBalloonAfterwards) {
   ASSERT_GT(ballooned_in_range(), 0u);
@@ -301,13 +297,14 @@ TEST_P(DriverMigrationTest, NewPageIsInflatedAndAnsweredBeforeTheOldOneIsDeflate
   ASSERT_TRUE(rig_.driver->migrate_out_of({old, 1}));
 
   EXPECT_EQ(rig_.driver->step({}), kWaitsForAnswer);
-  ASSERT_THAT(rig_.messages_since(sent_),
-              ElementsAre(Field(&DecodedMessage::queue, kInflateQueue)));
+  ASSERT_THAT(
+      rig_.messages_since(sent_),
+      ElementsAre(Field(&DecodedMessage::queue, rig_.device.last_queue(QueueRole::kInflate))));
 
   rig_.device.answer();
   EXPECT_EQ(rig_.driver->step({}), kWaitsForAnswer);
   ASSERT_THAT(rig_.messages_since(sent_), SizeIs(2));
-  EXPECT_EQ(rig_.device.messages.back().queue, kDeflateQueue);
+  EXPECT_EQ(rig_.device.messages.back().queue, rig_.device.last_queue(QueueRole::kDeflate));
   EXPECT_FALSE(rig_.allocator.is_free(old));
 
   rig_.device.answer();

@@ -31,10 +31,7 @@ class DriverStopTest : public ::testing::TestWithParam<Dialect> {
   std::uint64_t ballooned_at_reset_ = UINT64_MAX;  // by what the device knew
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, DriverStopTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         [](const auto& param) { return testing::name_of(param.param); });
+INSTANTIATE_TEST_SUITE_P(Dialects, DriverStopTest, testing::every_dialect(), testing::dialect_name);
 
 TEST_P(DriverStopTest, RemovedDriverTellsTheDeviceOfAllPagesThenResetsIt) {
   rig_.resize(1000);

@@ -36,7 +36,7 @@ class FakeDevice final : public sim::DeviceAccess {
   // Speaks that dialect to a driver that accepts its bit, which is offered.
   void speak(Dialect dialect) {
     dialect_ = dialect;
-    if (dialect != Dialect::kStandard) offered = offered.with_bit(kPublishedDialectBit);
+    if (dialect != Dialect::kStandard) offered = offered.with_bit(published_bit(dialect));
   }
   Features offered = kStandardFeatures;
   bool accepts_features = true;
@@ -86,6 +86,15 @@ class FakeDevice final : public sim::DeviceAccess {
       if (queue_map()[message.queue]->role == role) found.push_back(message);
     }
     return found;
+  }
+  // The last of the queues for that: where a driver names blocks, if it has them.
+  [[nodiscard]] std::uint16_t last_queue(QueueRole role) const {
+    const QueueMap map = queue_map();
+    std::uint16_t last = 0;
+    for (std::uint16_t i = 0; i < map.size(); ++i) {
+      if (map[i] != nullptr && map[i]->role == role) last = i;
+    }
+    return last;
   }
   // Sees what a queue has, without a kick.
   void look(std::uint16_t index) {
@@ -151,10 +160,10 @@ class FakeDevice final : public sim::DeviceAccess {
 
  private:
   [[nodiscard]] QueueMap queue_map() const {
-    const Dialect spoken = negotiated_dialect(dialect_, kPublishedDialectBit, accepted);
+    const Dialect spoken = negotiated_dialect(dialect_, published_bit(dialect_), accepted);
     const bool standard = spoken == Dialect::kStandard;
     return number_queues(dialect_row(spoken),
-                         standard ? accepted : accepted.without_bit(kPublishedDialectBit),
+                         standard ? accepted : accepted.without_bit(published_bit(dialect_)),
                          QueueNumbering::kDense);
   }
 

@@ -315,7 +315,41 @@ TEST_F(TakenGuestTest, EmptiedListTakesBlocksAgain) {
 
   guest_.push(list, {5, 0});
 
-  EXPECT_THAT(guest_.newest(list), Optional(Block{5, 0}));
+  EXPECT_THAT(guest_.first(list), Optional(Block{5, 0}));
+  EXPECT_EQ(guest_.next({5, 0}), std::nullopt);
+}
+
+TEST_F(TakenGuestTest, AppendedBlocksComeInTheOrderInWhichTheyWereAppended) {
+  PageList list;
+  guest_.append(list, {3, 0});
+  guest_.append(list, {8, 2});
+  guest_.append(list, {1, 0});
+
+  EXPECT_THAT(guest_.pop(list), Optional(Block{3, 0}));
+  EXPECT_THAT(guest_.pop(list), Optional(Block{8, 2}));
+  EXPECT_THAT(guest_.pop(list), Optional(Block{1, 0}));
+  EXPECT_EQ(list.pages, 0u);
+}
+
+TEST_F(TakenGuestTest, BlockIsAppendedBehindThoseThatWerePushed) {
+  PageList list;
+  guest_.push(list, {3, 0});
+  guest_.push(list, {5, 0});
+
+  guest_.append(list, {8, 2});
+
+  EXPECT_THAT(guest_.next({3, 0}), Optional(Block{8, 2}));
+  EXPECT_EQ(list.pages, 6u);
+}
+
+TEST_F(TakenGuestTest, BlockIsAppendedToAListThatWasEmptied) {
+  PageList list;
+  guest_.append(list, {3, 0});
+  (void)guest_.pop(list);
+
+  guest_.append(list, {5, 0});
+
+  EXPECT_THAT(guest_.first(list), Optional(Block{5, 0}));
   EXPECT_EQ(guest_.next({5, 0}), std::nullopt);
 }
 
@@ -324,7 +358,7 @@ TEST_F(TakenGuestTest, ListIsReadWithoutTakingFromIt) {
   guest_.push(list, {3, 0});
   guest_.push(list, {8, 2});
 
-  EXPECT_THAT(guest_.newest(list), Optional(Block{8, 2}));
+  EXPECT_THAT(guest_.first(list), Optional(Block{8, 2}));
   EXPECT_THAT(guest_.next({8, 2}), Optional(Block{3, 0}));
   EXPECT_EQ(guest_.next({3, 0}), std::nullopt);
   EXPECT_EQ(list.pages, 5u);

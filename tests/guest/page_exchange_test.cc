@@ -29,7 +29,7 @@ class PageExchangeTest : public ::testing::Test {
   }
   [[nodiscard]] std::vector<Block> listed() const {
     std::vector<Block> blocks;
-    for (auto block = guest_.newest(list_); block; block = guest_.next(*block)) {
+    for (auto block = guest_.first(list_); block; block = guest_.next(*block)) {
       blocks.push_back(*block);
     }
     return blocks;
@@ -45,16 +45,24 @@ TEST_F(PageExchangeTest, BlockInTheMiddleIsExchanged) {
   EXPECT_THAT(listed(), ElementsAre(Block{8, 0}, Block{101, 0}, Block{4, 0}));
 }
 
-TEST_F(PageExchangeTest, NewestBlockIsExchanged) {
+TEST_F(PageExchangeTest, FirstBlockIsExchanged) {
   EXPECT_EQ(guest_.exchange_next(list_, std::nullopt, {101, 0}), (Block{8, 0}));
 
   EXPECT_THAT(listed(), ElementsAre(Block{101, 0}, Block{100, 0}, Block{4, 0}));
 }
 
-TEST_F(PageExchangeTest, OldestBlockIsExchanged) {
+TEST_F(PageExchangeTest, LastBlockIsExchanged) {
   EXPECT_EQ(guest_.exchange_next(list_, Block{100, 0}, {5, 0}), (Block{4, 0}));
 
   EXPECT_THAT(listed(), ElementsAre(Block{8, 0}, Block{100, 0}, Block{5, 0}));
+}
+
+TEST_F(PageExchangeTest, BlockIsAppendedBehindTheOneThatCameIntoTheLastPlace) {
+  (void)guest_.exchange_next(list_, Block{100, 0}, {5, 0});
+
+  guest_.append(list_, {6, 0});
+
+  EXPECT_THAT(listed(), ElementsAre(Block{8, 0}, Block{100, 0}, Block{5, 0}, Block{6, 0}));
 }
 
 TEST_F(PageExchangeTest, ExchangedBlockCanBeFreed) {

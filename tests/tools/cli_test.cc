@@ -49,7 +49,8 @@ TEST(CliTest, HelpOfCompareNamesEveryOption) {
   EXPECT_THAT(
       finished.out,
       AllOf(HasSubstr("--guest-memory SIZE "), HasSubstr("--inflate SIZE "),
-            HasSubstr("--modes pfn,bitmap,chunk "), HasSubstr("--host per-page|merged|vectored\n"),
+            HasSubstr("--modes pfn,bitmap,chunk,single-header,range,page-chunks,cont\n"),
+            HasSubstr("--host per-page|merged|vectored\n"),
             HasSubstr("--guest idle|fragmented|aged\n"), HasSubstr("--notify eventfd|direct "),
             HasSubstr("--backing anonymous|memfd|hugetlb\n"), HasSubstr("--thp off|on "),
             HasSubstr("--busy-vcpu "), HasSubstr("--queue-size N "), HasSubstr("--repeat N "),

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "dialect_param.h"
 #include "oracle.h"
 #include "sizes.h"
 #include "vballoon/discarder.h"
@@ -32,7 +33,7 @@ struct Way {
 };
 
 std::string name_of(const Way& way) {
-  return std::string(dialect_row(way.dialect).name) + (way.packed ? "_packed" : "_split") +
+  return testing::name_of(way.dialect) + (way.packed ? "_packed" : "_split") +
          (way.mmio ? "_mmio" : "_by_call") + (way.write_behind ? "_write_behind" : "_sync");
 }
 
@@ -173,12 +174,8 @@ Outcome run_script(const Way& way) {
 
 class ScriptedGuestTest : public ::testing::TestWithParam<Dialect> {};
 
-INSTANTIATE_TEST_SUITE_P(Dialects, ScriptedGuestTest,
-                         ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap,
-                                           Dialect::kScatterGather),
-                         [](const auto& dialect) {
-                           return std::string(dialect_row(dialect.param).name);
-                         });
+INSTANTIATE_TEST_SUITE_P(Dialects, ScriptedGuestTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 // run_script() looks at the memory after each step that the oracle knows to judge.
 TEST_P(ScriptedGuestTest, EveryRingAndTransportLeavesTheSamePagesSyncAndBehind) {

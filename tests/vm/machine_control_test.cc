@@ -30,10 +30,8 @@ class MachineControlThreadsTest : public ::testing::TestWithParam<Dialect> {
   MachineRig rig_{GetParam(), NotifyMode::kEventfd};
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, MachineControlThreadsTest, testing::dialects(),
-                         [](const auto& param) {
-                           return std::string(dialect_row(param.param).name);
-                         });
+INSTANTIATE_TEST_SUITE_P(Dialects, MachineControlThreadsTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 TEST_P(MachineControlThreadsTest, MetricsReadMeanwhileAlwaysAddUp) {
   rig_.start();

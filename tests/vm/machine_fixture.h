@@ -18,6 +18,7 @@
 
 #include "base/page_batch.h"
 #include "base/page_ranges.h"
+#include "dialect_param.h"
 #include "ring/ring_kind.h"
 #include "vballoon/discarder.h"
 #include "vballoon/sim/machine.h"
@@ -32,14 +33,9 @@ using MachineMode = std::tuple<Dialect, sim::NotifyMode, Transport, RingKind>;
 
 inline std::string name_of(const ::testing::TestParamInfo<MachineMode>& mode) {
   const auto& [dialect, notify, transport, ring] = mode.param;
-  return std::string(dialect_row(dialect).name) +
-         (notify == sim::NotifyMode::kDirect ? "_direct" : "_eventfd") +
+  return name_of(dialect) + (notify == sim::NotifyMode::kDirect ? "_direct" : "_eventfd") +
          (transport == Transport::kMmio ? "_mmio" : "") +
          (ring == RingKind::kPacked ? "_packed" : "");
-}
-
-inline auto dialects() {
-  return ::testing::Values(Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather);
 }
 
 struct MachineRig {

@@ -52,7 +52,7 @@ class MachineThreadsTest : public ::testing::TestWithParam<MachineMode> {
 
 INSTANTIATE_TEST_SUITE_P(
     Modes, MachineThreadsTest,
-    ::testing::Combine(testing::dialects(),
+    ::testing::Combine(testing::every_dialect(),
                        ::testing::Values(NotifyMode::kDirect, NotifyMode::kEventfd),
                        ::testing::Values(Transport::kInProcess, Transport::kMmio),
                        ::testing::Values(RingKind::kSplit, RingKind::kPacked)),
@@ -232,9 +232,8 @@ class DirectMachineTest : public ::testing::TestWithParam<Dialect> {
   MachineRig rig_{GetParam(), NotifyMode::kDirect};
 };
 
-INSTANTIATE_TEST_SUITE_P(Dialects, DirectMachineTest, testing::dialects(), [](const auto& param) {
-  return std::string(dialect_row(param.param).name);
-});
+INSTANTIATE_TEST_SUITE_P(Dialects, DirectMachineTest, testing::every_dialect(),
+                         testing::dialect_name);
 
 // Each look at the clock takes a tick. Four of them are no stage's: two before the first stage
 // begins, one between two stages and one behind the last.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/page_ranges.h"
+#include "dialect_param.h"
 #include "memory/test_discarders.h"
 #include "vballoon/sim/balloon_driver.h"
 #include "vballoon/transport/mmio.h"
@@ -94,12 +95,9 @@ class MmioDriverTest : public ::testing::TestWithParam<std::tuple<Dialect, bool>
 };
 
 INSTANTIATE_TEST_SUITE_P(Modes, MmioDriverTest,
-                         ::testing::Combine(::testing::Values(Dialect::kStandard,
-                                                              Dialect::kPageBitmap,
-                                                              Dialect::kScatterGather),
-                                            ::testing::Bool()),
+                         ::testing::Combine(testing::every_dialect(), ::testing::Bool()),
                          [](const auto& mode) {
-                           return std::string(dialect_row(std::get<Dialect>(mode.param)).name) +
+                           return testing::name_of(std::get<Dialect>(mode.param)) +
                                   (std::get<bool>(mode.param) ? "_packed" : "_split");
                          });
 

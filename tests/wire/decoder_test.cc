@@ -24,34 +24,51 @@ std::vector<std::byte> window_of_long_records(std::uint64_t pattern, unsigned pa
   return data;
 }
 
-// Gives the header alone first, so that the second window holds nothing but records.
-PageRanges decode_records(const std::vector<std::byte>& data) {
-  const WireMessage message = bitmap_message(BitmapCommand::kRecords, data);
-  PageBitmapDecoder decoder;
+// Gives the header alone first, so that the second window holds nothing but data.
+PageRanges decode_data(Codec codec, const std::vector<std::byte>& message,
+                       std::size_t header_bytes) {
+  const std::unique_ptr<Decoder> decoder = make_decoder(codec);
   PageRanges ranges;
   ranges.reserve(kMaxRangesPerWindow);
   const PageRange* const storage = ranges.data();
-  const std::span<const std::byte> payload(message.payload);
+  const std::span<const std::byte> payload(message);
+  const auto data = payload.subspan(header_bytes);
 
-  EXPECT_EQ(decoder.begin(payload.size(), 0), std::nullopt);
-  EXPECT_EQ(decoder.payload(payload.first(kBitmapHeaderBytes), ranges).consumed,
-            kBitmapHeaderBytes);
-  EXPECT_EQ(decoder.payload(payload.subspan(kBitmapHeaderBytes), ranges).consumed, data.size());
+  EXPECT_EQ(decoder->begin(payload.size(), 0), std::nullopt);
+  EXPECT_EQ(decoder->payload(payload.first(header_bytes), ranges).consumed, header_bytes);
+  EXPECT_EQ(decoder->payload(data, ranges).consumed, data.size());
 
   EXPECT_EQ(ranges.data(), storage) << "a full window made the vector grow";
   return ranges;
 }
+PageRanges decode_records(const std::vector<std::byte>& data) {
+  return decode_data(Codec::kPageBitmap, bitmap_message(BitmapCommand::kRecords, data).payload,
+                     kBitmapHeaderBytes);
+}
+PageRanges decode_bitmap_of(std::uint64_t pattern) {
+  const std::vector<std::uint64_t> bitmap(kPayloadWindowBytes / 8, pattern);
+  std::vector<std::byte> message(kSingleHeaderBytes + kPayloadWindowBytes);
+  std::ignore = write_single_header_message(message, 64, bitmap);
+  return decode_data(Codec::kSingleHeader, message, kSingleHeaderBytes);
+}
 
-TEST(MaxRangesPerWindowTest, DensestBitmapWindowReachesTheBoundWithoutAllocating) {
-  EXPECT_EQ(decode_records(window_of_long_records(kOddBits, 12)).size(), kMaxRangesPerWindow);
+TEST(MaxRangesPerWindowTest, DensestBitmapReachesTheBoundWithoutAllocating) {
+  EXPECT_EQ(decode_bitmap_of(kOddBits).size(), kMaxRangesPerWindow);
 }
 
 TEST(MaxRangesPerWindowTest, RunsThatBeginAtWordBoundsReachTheBoundToo) {
-  EXPECT_EQ(decode_records(window_of_long_records(kEvenBits, 12)).size(), kMaxRangesPerWindow);
+  EXPECT_EQ(decode_bitmap_of(kEvenBits).size(), kMaxRangesPerWindow);
 }
 
-TEST(MaxRangesPerWindowTest, LargePagesReachTheBoundToo) {
-  EXPECT_EQ(decode_records(window_of_long_records(kOddBits, 20)).size(), kMaxRangesPerWindow);
+// 7 words of 8 are bitmap in the densest record.
+TEST(MaxRangesPerWindowTest, RecordsStayBelow) {
+  EXPECT_EQ(decode_records(window_of_long_records(kOddBits, 12)).size(),
+            kMaxRangesPerWindow / 8 * 7);
+}
+
+TEST(MaxRangesPerWindowTest, RecordsOfLargePagesStayBelow) {
+  EXPECT_EQ(decode_records(window_of_long_records(kOddBits, 20)).size(),
+            kMaxRangesPerWindow / 8 * 7);
 }
 
 TEST(MaxRangesPerWindowTest, ArrayOfScatteredPagesStaysBelow) {

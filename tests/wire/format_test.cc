@@ -45,7 +45,8 @@ class FormatTest : public ::testing::Test {
 };
 
 using Formats =
-    ::testing::Types<PfnArrayFormat, PageBitmapFormat, WrappedPfnArrayFormat, ChunkFormat>;
+    ::testing::Types<PfnArrayFormat, PageBitmapFormat, WrappedPfnArrayFormat, SingleHeaderFormat,
+                     RangeListFormat, PageChunksFormat, ContPagesFormat, ChunkFormat>;
 TYPED_TEST_SUITE(FormatTest, Formats);
 
 TYPED_TEST(FormatTest, PageZeroComesBack) { this->expect_same_back({0}); }
@@ -151,6 +152,10 @@ RC_GTEST_PROP(FormatsProperty, AllNameTheSamePages, ()) {
 
   RC_ASSERT(array == round_trip<PageBitmapFormat>(pages).ranges);
   RC_ASSERT(array == round_trip<WrappedPfnArrayFormat>(pages).ranges);
+  RC_ASSERT(array == round_trip<SingleHeaderFormat>(pages).ranges);
+  RC_ASSERT(array == round_trip<RangeListFormat>(pages).ranges);
+  RC_ASSERT(array == round_trip<PageChunksFormat>(pages).ranges);
+  RC_ASSERT(array == round_trip<ContPagesFormat>(pages).ranges);
   RC_ASSERT(array == round_trip<ChunkFormat>(pages).ranges);
 }
 

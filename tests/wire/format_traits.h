@@ -17,10 +17,14 @@
 #include "base/page_ranges.h"
 #include "base/page_set.h"
 #include "wire/chunk.h"
+#include "wire/cont_pages.h"
 #include "wire/dialect.h"
 #include "wire/little_endian.h"
 #include "wire/page_bitmap.h"
+#include "wire/page_chunks.h"
 #include "wire/pfn_array.h"
+#include "wire/range_list.h"
+#include "wire/single_header.h"
 
 namespace vballoon::wire_test {
 
@@ -184,6 +188,80 @@ struct ChunkFormat {
       }
     }
     return messages;
+  }
+};
+
+struct SingleHeaderFormat {
+  static constexpr Codec kCodec = Codec::kSingleHeader;
+
+  static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
+    const auto [low, high] = std::minmax_element(pages.begin(), pages.end());
+    const Pfn base = *low / 64 * 64;
+    PageSet set(*high - base + 1);
+    for (Pfn page : pages) set.add(page - base);
+
+    std::vector<WireMessage> messages;
+    for (Pfn at = 0; at < set.size(); at += kSingleWindowPages) {
+      const auto words = set.words().subspan(at / 64);
+      const std::size_t count = std::min<std::size_t>(words.size(), kSingleWindowPages / 64);
+      WireMessage message{std::vector<std::byte>(kSingleHeaderBytes + 8 * count)};
+      std::ignore = write_single_header_message(message.payload, base + at, words.first(count));
+      messages.push_back(std::move(message));
+    }
+    return messages;
+  }
+};
+
+// A format whose message is a list of runs, for as long as an encoder has room.
+template <typename Encoder>
+std::vector<WireMessage> encode_runs(std::span<const Pfn> pages, Encoder encode_some) {
+  std::vector<WireMessage> messages;
+  PageRanges runs = as_ranges(pages);
+  for (std::span<const PageRange> left = runs; !left.empty();) {
+    messages.push_back(encode_some(left));
+  }
+  return messages;
+}
+
+struct RangeListFormat {
+  static constexpr Codec kCodec = Codec::kRangeList;
+
+  static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
+    return encode_runs(pages, [](std::span<const PageRange>& left) {
+      std::vector<std::byte> data(kBitmapDataBytes);
+      RangeListEncoder encoder(data);
+      while (!left.empty() && encoder.append(left.front())) left = left.subspan(1);
+      data.resize(encoder.bytes());
+      return bitmap_message(BitmapCommand::kRecords, data);
+    });
+  }
+};
+
+struct PageChunksFormat {
+  static constexpr Codec kCodec = Codec::kPageChunks;
+
+  static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
+    return encode_runs(pages, [](std::span<const PageRange>& left) {
+      WireMessage message{std::vector<std::byte>(kPageChunksMessageBytes)};
+      PageChunksEncoder encoder(message.payload);
+      while (!left.empty() && encoder.append(left.front())) left = left.subspan(1);
+      message.payload.resize(encoder.finish());
+      return message;
+    });
+  }
+};
+
+struct ContPagesFormat {
+  static constexpr Codec kCodec = Codec::kContPages;
+
+  static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
+    return encode_runs(pages, [](std::span<const PageRange>& left) {
+      WireMessage message{std::vector<std::byte>(kContEntriesPerMessage * kContEntryBytes)};
+      ContPagesEncoder encoder(message.payload);
+      while (!left.empty() && encoder.append(left.front())) left = left.subspan(1);
+      message.payload.resize(encoder.bytes());
+      return message;
+    });
   }
 };
 

@@ -41,9 +41,9 @@ enum class PfnOrder : std::uint8_t { kAllocation, kReversed };
 enum class DriverHabits : std::uint8_t { kLinux, kWindows };
 
 struct DriverOptions {
-  // The dialect that the driver knows beside the standard's, and its bit.
+  // The dialect that the driver knows beside the standard's, and its bit; unset: as published.
   Dialect dialect = Dialect::kStandard;
-  unsigned dialect_bit = kPublishedDialectBit;
+  std::optional<unsigned> dialect_bit = std::nullopt;
   // What it accepts, if offered, beside that and VERSION_1. It never accepts what it cannot do:
   // statistics and DEFLATE_ON_OOM without a kernel, PAGE_POISON without a value, and PAGE_REPORTING
   // of pages that have to keep a value of which the device would not know (5.5.3.1).

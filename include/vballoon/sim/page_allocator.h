@@ -27,9 +27,10 @@ inline constexpr unsigned kMaxOrder = 10;  // 4 MiB
 using BlocksByOrder = std::array<std::uint64_t, kMaxOrder + 1>;
 
 // Pages of a list that its owner took from the allocator, threaded through the allocator's own
-// memory: the newest first. Holds blocks of any order.
+// memory. Holds blocks of any order.
 struct PageList {
-  std::uint32_t newest = UINT32_MAX;  // the allocator's number for the first page of a block
+  std::uint32_t first = UINT32_MAX;  // the allocator's number for the first page of a block
+  std::uint32_t last = UINT32_MAX;
   std::uint64_t pages = 0;
 
   [[nodiscard]] bool empty() const { return pages == 0; }
@@ -69,11 +70,13 @@ class VBALLOON_EXPORT PageAllocator {
   // Frees a block that was allocated and is on no list; parts of one may be freed one by one.
   void free(Block block);
 
-  // Lists of allocated blocks, each on one list at most: push in front, pop the newest.
+  // Lists of allocated blocks, each on one list at most: push in front, append behind all others,
+  // pop the first.
   void push(PageList& list, Block block);
+  void append(PageList& list, Block block);
   [[nodiscard]] std::optional<Block> pop(PageList& list);
   // The block that pop() would give, and the one behind `block` in its list.
-  [[nodiscard]] std::optional<Block> newest(const PageList& list) const;
+  [[nodiscard]] std::optional<Block> first(const PageList& list) const;
   [[nodiscard]] std::optional<Block> next(Block block) const;
 
   // For compaction, which moves what is in a block to elsewhere so that the block becomes free.
@@ -82,7 +85,7 @@ class VBALLOON_EXPORT PageAllocator {
   [[nodiscard]] std::optional<Block> allocate_outside(PageRange avoid, unsigned order,
                                                       std::uint64_t reserve = 0);
   // Puts an allocated block that is on no list in the place of the one behind `before`, or of the
-  // newest one without `before`; returns the block that was there and is on no list now. There is
+  // first one without `before`; returns the block that was there and is on no list now. There is
   // no way back along a list: whoever looks for blocks to exchange walks it and keeps the last two.
   Block exchange_next(PageList& list, std::optional<Block> before, Block replacement);
 

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// The page bitmap, in windows of 1 GiB; page numbers when there are but a few.
+#ifndef VBALLOON_SRC_GUEST_BITMAP_REPORTER_H_
+#define VBALLOON_SRC_GUEST_BITMAP_REPORTER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/page_set.h"
+#include "guest/page_reporter.h"
+#include "wire/page_bitmap.h"
+
+namespace vballoon::sim {
+
+class BitmapReporter final : public MessageReporter {
+ public:
+  // `buffer` holds the header and kBitmapDataBytes behind it. Pages lie below `pages`.
+  BitmapReporter(DmaBuffer buffer, std::uint64_t pages, std::uint64_t pfn_threshold_pages);
+
+  void add(PageRange pages) override;
+
+ private:
+  [[nodiscard]] std::size_t write_message() override;
+  [[nodiscard]] std::size_t write_page_numbers(std::span<std::byte> data);
+  [[nodiscard]] std::size_t write_records(std::span<std::byte> data);
+
+  std::uint64_t pfn_threshold_pages_;
+  PageSet pages_;            // named in this operation
+  std::uint64_t count_ = 0;  // pages in it
+  Pfn lowest_ = UINT64_MAX;  // bounds of the pages in it
+  Pfn highest_ = 0;
+  Pfn window_ = 0;  // first page of the window in progress
+  Pfn window_end_ = 0;
+  std::optional<PageBitmapEncoder> encoder_;  // of the window
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_BITMAP_REPORTER_H_

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// The formats that name an operation's pages in ascending order, run by run.
+#ifndef VBALLOON_SRC_GUEST_RUN_REPORTERS_H_
+#define VBALLOON_SRC_GUEST_RUN_REPORTERS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/page_set.h"
+#include "guest/page_reporter.h"
+#include "vballoon/page_range.h"
+#include "wire/page_bitmap.h"
+
+namespace vballoon::sim {
+
+// The pages of one operation, given back in ascending order.
+class NamedPages {
+ public:
+  // Pages lie below `pages`.
+  explicit NamedPages(std::uint64_t pages) : set_(pages) {}
+
+  void add(PageRange pages);
+  // The first run that was not removed; of no pages when there is none left.
+  [[nodiscard]] PageRange first_run();
+  // Removes what has been named: the first of all pages, those of a range.
+  void remove_first(PageRange pages);
+
+  // Behind the last page.
+  [[nodiscard]] Pfn end() const { return highest_ + 1; }
+  // Bit 0 is page 0.
+  [[nodiscard]] std::span<const std::uint64_t> words() const { return set_.words(); }
+
+ private:
+  PageSet set_;
+  Pfn lowest_ = UINT64_MAX;  // no page lies outside of these
+  Pfn highest_ = 0;
+};
+
+// Each contiguous run one descriptor; the ring is kicked when it is full or all is said.
+class ChunkReporter final : public PageReporter {
+ public:
+  explicit ChunkReporter(std::uint64_t pages) : pages_(pages) {}
+
+  void add(PageRange pages) override { pages_.add(pages); }
+  [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
+  void recall(std::uint64_t token) override { pages_.add(sent_[token - first_token_]); }
+
+ private:
+  NamedPages pages_;
+  std::vector<PageRange> sent_;  // the buffers of the last message
+  std::uint64_t first_token_ = 0;
+};
+
+// Those whose message lies in a buffer.
+class AscendingReporter : public MessageReporter {
+ public:
+  void add(PageRange pages) final { pages_.add(pages); }
+
+ protected:
+  AscendingReporter(DmaBuffer buffer, std::uint64_t pages, std::uint32_t header_bytes = 0)
+      : MessageReporter(buffer, header_bytes), pages_(pages) {}
+
+  NamedPages pages_;
+};
+
+// One bitmap behind one header, of as many pages as the buffer has bits.
+class SingleHeaderReporter final : public AscendingReporter {
+ public:
+  SingleHeaderReporter(DmaBuffer buffer, std::uint64_t pages) : AscendingReporter(buffer, pages) {}
+
+ private:
+  [[nodiscard]] std::size_t write_message() override;
+};
+
+// As many ranges as the buffer has room for, behind a header.
+class RangeListReporter final : public AscendingReporter {
+ public:
+  RangeListReporter(DmaBuffer buffer, std::uint64_t pages)
+      : AscendingReporter(buffer, pages, kBitmapHeaderBytes) {}
+
+ private:
+  [[nodiscard]] std::size_t write_message() override;
+};
+
+// As many chunks as the buffer has room for.
+class PageChunksReporter final : public AscendingReporter {
+ public:
+  PageChunksReporter(DmaBuffer buffer, std::uint64_t pages) : AscendingReporter(buffer, pages) {}
+
+ private:
+  [[nodiscard]] std::size_t write_message() override;
+};
+
+}  // namespace vballoon::sim
+
+#endif  // VBALLOON_SRC_GUEST_RUN_REPORTERS_H_
