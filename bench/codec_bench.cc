@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <random>
+#include <ranges>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "base/page_ranges.h"
 #include "base/page_set.h"
 #include "wire/chunk.h"
+#include "wire/cont_pages.h"
 #include "wire/dialect.h"
 #include "wire/page_bitmap.h"
 #include "wire/page_chunks.h"
@@ -131,6 +133,15 @@ Message encode_page_chunks(const PageSet& set) {
   return message;
 }
 
+Message encode_blocks(const PageSet& set) {
+  Message message;
+  message.payload.resize(kContEntryBytes * set.size());
+  ContPagesEncoder encoder(message.payload);
+  append_runs(encoder, set);
+  message.payload.resize(encoder.bytes());
+  return message;
+}
+
 Message encode(Codec codec, const std::vector<Pfn>& pages, const PageSet& set) {
   switch (codec) {
     case Codec::kPageBitmap:
@@ -143,6 +154,8 @@ Message encode(Codec codec, const std::vector<Pfn>& pages, const PageSet& set) {
       return encode_range_list(set);
     case Codec::kPageChunks:
       return encode_page_chunks(set);
+    case Codec::kContPages:
+      return encode_blocks(set);
     default:
       return encode_array(pages);
   }
@@ -202,7 +215,10 @@ bool register_all() {
   constexpr std::array<std::string_view, 5> kPatterns{"contiguous", "descending", "alternate",
                                                       "random", "runs64"};
   for (const DialectRow& row : all_dialects()) {
-    const Codec codec = row.queues.front().codec.value();
+    // The last queue to deflate: that for blocks, where there are two.
+    const auto& queue =
+        *std::ranges::find(row.queues | std::views::reverse, QueueRole::kDeflate, &QueueRow::role);
+    const Codec codec = queue.codec.value();
     for (std::string_view pattern : kPatterns) {
       const std::string name =
           "/format:" + std::string(row.name) + "/pattern:" + std::string(pattern);

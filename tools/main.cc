@@ -20,6 +20,7 @@
 #include "interrupt.h"
 #include "sizes.h"
 #include "terminal.h"
+#include "thp_command.h"
 #include "vballoon/balloon_device.h"
 #include "wire/dialect.h"
 
@@ -48,6 +49,7 @@ const Choices<sim::NotifyMode> kNotify{{"eventfd", sim::NotifyMode::kEventfd},
 const Choices<Backing> kBackings{
     {"anonymous", Backing::kAnonymous}, {"memfd", Backing::kMemfd}, {"hugetlb", Backing::kHugetlb}};
 const Choices<ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
+const Choices<bool> kOnOff{{"off", false}, {"on", true}};
 const Choices<sim::PfnOrder> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
                                         {"allocation", sim::PfnOrder::kAllocation}};
 
@@ -116,6 +118,21 @@ void add_number(CLI::App& app, const std::string& name, Number& value, std::uint
       ->type_name("N");
 }
 
+void add_modes(CLI::App& app, std::vector<Dialect>& modes, const std::string& help) {
+  app.add_option_function<std::vector<std::string>>(
+         "--modes",
+         [&modes](const std::vector<std::string>& words) {
+           modes.clear();
+           for (const std::string& word : words) {
+             modes.push_back(value_of("--modes", word, kModes));
+           }
+         },
+         help)
+      ->delimiter(',')
+      ->option_text(words_of(kModes, ","))
+      ->type_name(words_of(kModes, ","));
+}
+
 void add_guest_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The guest");
   add_size(app, "--guest-memory", options.guest_memory,
@@ -133,18 +150,7 @@ void add_guest_options(CLI::App& app, CompareOptions& options) {
 
 void add_way_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The ways to give memory back");
-  app.add_option_function<std::vector<std::string>>(
-         "--modes",
-         [&options](const std::vector<std::string>& words) {
-           options.modes.clear();
-           for (const std::string& word : words) {
-             options.modes.push_back(value_of("--modes", word, kModes));
-           }
-         },
-         "How the guest names pages: one or more [pfn,bitmap,chunk]")
-      ->delimiter(',')
-      ->option_text(words_of(kModes, ","))
-      ->type_name(words_of(kModes, ","));
+  add_modes(app, options.modes, "How the guest names pages: one or more [pfn,bitmap,chunk]");
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
   app.add_flag("--write-behind", options.write_behind,
                "Rows MODE/write-behind too: answered first, discarded later");
@@ -189,6 +195,14 @@ int run(int argc, char** argv) {
       "  vballoon compare --guest fragmented --guest-memory 4GiB --repeat 5\n"
       "  vballoon compare --modes pfn --busy-vcpu --json\n\n"
       "Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
+  ThpOptions thp_options;
+  CLI::App& thp = *app.add_subcommand("thp", "Show how many huge pages a balloon leaves whole");
+  add_modes(thp, thp_options.modes, "How the guest names pages [pfn,cont,chunk,bitmap]");
+  add_choice(thp, "--compaction", thp_options.compaction, kOnOff,
+             "The guest moves pages to come to large blocks [on]");
+  thp.add_flag("--json", thp_options.json, "Print one JSON document instead of the table");
+  thp.add_flag("--quiet", thp_options.quiet, "No progress on stderr");
+  thp.footer("Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
   bool info_json = false;
   CLI::App& info = *app.add_subcommand("info", "Say what this machine offers to a balloon");
   info.add_flag("--json", info_json, "Print one JSON document");
@@ -205,6 +219,7 @@ int run(int argc, char** argv) {
   }
   if (info.parsed()) return run_info(info_json, stdout);
   catch_interrupts();
+  if (thp.parsed()) return run_thp_command(thp_options, stdout);
   if (!options.quiet) options.log = terminal_log();
   return run_compare(options, stdout);
 }

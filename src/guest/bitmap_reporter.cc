@@ -59,14 +59,19 @@ std::size_t BitmapReporter::write_page_numbers(std::span<std::byte> data) {
   return encoder.bytes();
 }
 
-// Goes on in the window in progress, or else in the next one that has pages. Windows follow one
-// another from the first word of the lowest page on. 0 when there is none.
+// Goes on in the window in progress, or else in the next one that has pages; 0 when there is none.
+// Windows follow one another from the first word of the operation's lowest page on.
 std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
   for (;;) {
     if (!encoder_) {
-      if (lowest_ > highest_) return 0;
+      if (lowest_ > highest_) {
+        first_window_.reset();
+        return 0;
+      }
       window_ = lowest_ / 64 * 64;
-      window_end_ = std::min(window_ + kBitmapWindowPages, highest_ + 1);
+      if (!first_window_) first_window_ = window_;
+      const Pfn windows = (window_ - *first_window_) / kBitmapWindowPages + 1;
+      window_end_ = std::min(*first_window_ + windows * kBitmapWindowPages, highest_ + 1);
       const auto words = pages_.words().subspan(window_ / 64, (window_end_ - window_ + 63) / 64);
       encoder_.emplace(words, window_);
     }
@@ -80,6 +85,7 @@ std::size_t BitmapReporter::write_records(std::span<std::byte> data) {
     lowest_ = UINT64_MAX;
     highest_ = 0;
     count_ = 0;
+    first_window_.reset();
     return 0;
   }
 }

@@ -31,7 +31,8 @@ class BitmapReporter final : public MessageReporter {
   std::uint64_t count_ = 0;  // pages in it
   Pfn lowest_ = UINT64_MAX;  // bounds of the pages in it
   Pfn highest_ = 0;
-  Pfn window_ = 0;  // first page of the window in progress
+  std::optional<Pfn> first_window_;  // of the operation, once it is begun
+  Pfn window_ = 0;                   // first page of the one in progress that can be named
   Pfn window_end_ = 0;
   std::optional<PageBitmapEncoder> encoder_;  // of the window
 };

@@ -56,6 +56,13 @@ bool BuddyZone::is_free(Pfn pfn) const {
   return (head_of_block_around(number_of(pfn)) & kFree) != 0;
 }
 
+std::optional<Block> BuddyZone::free_block_around(Pfn pfn) const {
+  if (!is_free(pfn)) return std::nullopt;
+  const auto order = static_cast<unsigned>(head_of_block_around(number_of(pfn)) & kOrderMask);
+  const Pfn offset = number_of(pfn) & ((1u << order) - 1);
+  return Block{pfn - offset, order};
+}
+
 bool BuddyZone::is_taken(Block block) const {
   const bool inside = pages_.first <= block.first && block.pages().end() <= pages_.end();
   if (!inside || block.order > kMaxOrder || block.first % block.pages().count != 0) return false;

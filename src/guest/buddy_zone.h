@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vballoon/page_range.h"
@@ -55,6 +56,9 @@ class BuddyZone {
   [[nodiscard]] std::uint32_t next_of_listed(Pfn first) const { return links_[number_of(first)]; }
 
   [[nodiscard]] bool is_free(Pfn pfn) const;
+  [[nodiscard]] std::optional<Block> free_block_around(Pfn pfn) const;
+  // Requires a free block.
+  void take(Block block) { remove(number_of(block.first), block.order); }
   [[nodiscard]] std::uint64_t free_blocks(unsigned order) const { return stacks_[order].live; }
   // Whether all of the block is allocated and none of it on a list.
   [[nodiscard]] bool is_taken(Block block) const;

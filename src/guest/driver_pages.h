@@ -19,11 +19,13 @@ class DriverPages {
   DriverPages(PageAllocator& allocator, GuestKernel* kernel, std::uint64_t reserve)
       : allocator_(allocator), kernel_(kernel), reserve_(reserve) {}
 
-  // Nobody reclaims memory for a block that is larger than a page: smaller ones do as well.
-  [[nodiscard]] std::optional<Block> allocate_for_balloon(unsigned order) {
+  // Nobody reclaims memory for a block that is larger than a page: smaller ones do as well. A
+  // driver that sends blocks because they are whole has others moved for them, though.
+  [[nodiscard]] std::optional<Block> allocate_for_balloon(unsigned order, bool wants_blocks) {
     if (kernel_ == nullptr) return allocator_.allocate(order, reserve_);
-    return kernel_->allocate(order,
-                             order == 0 ? AllocationEffort::kNoRetry : AllocationEffort::kFreeOnly);
+    if (order == 0) return kernel_->allocate(order, AllocationEffort::kNoRetry);
+    return kernel_->allocate(
+        order, wants_blocks ? AllocationEffort::kCompact : AllocationEffort::kFreeOnly);
   }
   // For something in the balloon that has to go out of the way.
   [[nodiscard]] std::optional<Block> allocate_outside(PageRange avoid, unsigned order) {

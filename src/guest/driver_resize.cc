@@ -112,7 +112,7 @@ void BalloonDriver::Impl::begin_inflating(nanoseconds now, std::uint64_t count) 
 std::optional<Block> BalloonDriver::Impl::take_from_guest(nanoseconds now, std::uint64_t most) {
   order = std::min(order, static_cast<unsigned>(std::bit_width(most)) - 1);
   for (;; --order) {
-    if (const auto block = pages.allocate_for_balloon(order)) {
+    if (const auto block = pages.allocate_for_balloon(order, dialect == Dialect::kContPages)) {
       ++counters.allocations_by_order[order];
       return block;
     }

@@ -16,12 +16,14 @@ constexpr unsigned kHugePageOrder = 9;
 constexpr unsigned kCostlyOrder = 3;
 // Reclaim begins with 1/4096 of each list and doubles that up to all of it.
 constexpr unsigned kFirstPriority = 12;
+// Blocks of up to two pages are not worth moving others for.
+constexpr unsigned kLargestUncompactedOrder = 1;
 // What reclaim looks at least at in a list, and what an allocation asks it for.
 constexpr std::uint64_t kReclaimPages = 32;
 
 }  // namespace
 
-struct GuestKernel::Impl {
+struct GuestKernel::Impl final : PageMover {
   // What one of the two who reclaim did, in pages.
   struct Reclaimed {
     std::uint64_t scanned = 0;
@@ -32,12 +34,15 @@ struct GuestKernel::Impl {
       : allocator(allocator_in),
         watermarks(guest_watermarks(allocator_in.zones())),
         poison(options.poison),
+        compaction(options.compaction),
         pages(options.memory, options.swap_pages) {}
 
   [[nodiscard]] std::optional<Block> take(unsigned order, std::uint64_t watermark);
   [[nodiscard]] std::optional<Block> allocate(unsigned order, AllocationEffort effort);
+  [[nodiscard]] std::optional<Block> take_compacted(unsigned order);
   [[nodiscard]] std::optional<Block> allocate_slowly(unsigned order, AllocationEffort effort);
   void free(Block block);
+  bool move(Pfn from, Pfn to) override;
 
   std::uint64_t reclaim(std::uint64_t goal, Reclaimed& who);
   std::uint64_t shrink(PageKind kind, unsigned priority, std::uint64_t goal, Reclaimed& who);
@@ -52,7 +57,9 @@ struct GuestKernel::Impl {
   PageAllocator& allocator;
   const Watermarks watermarks;
   PagePoison* const poison;
+  const bool compaction;
   UserPages pages;
+  Compactor compactor{allocator, *this};
   std::vector<Shrinker*> shrinkers;
   std::vector<OomNotifier*> oom_notifiers;
   std::int64_t managed_adjustment = 0;
@@ -86,7 +93,27 @@ std::optional<Block> GuestKernel::Impl::allocate(unsigned order, AllocationEffor
   if (const auto block = take(order, watermarks.low)) return block;
   kswapd_awake = true;
   if (const auto block = take(order, watermarks.min)) return block;
-  return allocate_slowly(order, effort);
+  if (const auto block = take_compacted(order)) return block;
+  return effort == AllocationEffort::kCompact ? std::nullopt : allocate_slowly(order, effort);
+}
+
+// Nothing is moved where memory is too short for a block anyway.
+std::optional<Block> GuestKernel::Impl::take_compacted(unsigned order) {
+  const std::uint64_t needed = (std::uint64_t{1} << order) + watermarks.min;
+  if (!compaction || order <= kLargestUncompactedOrder || allocator.free_pages() < needed ||
+      !compactor.compact(order)) {
+    return std::nullopt;
+  }
+  return take(order, watermarks.min);
+}
+
+// What the allocator holds for it was free, and what it gives back will be.
+bool GuestKernel::Impl::move(Pfn from, Pfn to) {
+  if (!pages.has(from)) return false;
+  if (poison != nullptr) poison->check({to, 1});
+  pages.move(from, to);
+  if (poison != nullptr) poison->fill({from, 1});
+  return true;
 }
 
 // Each round frees something or ends it, so the rounds end.
@@ -96,6 +123,7 @@ std::optional<Block> GuestKernel::Impl::allocate_slowly(unsigned order, Allocati
     const std::uint64_t goal = std::max(kReclaimPages, std::uint64_t{1} << order);
     const bool progress = reclaim(goal, by_allocations) != 0;
     if (const auto block = take(order, watermarks.min)) return block;
+    if (const auto block = take_compacted(order)) return block;
     if (effort == AllocationEffort::kNoRetry) return std::nullopt;
     if (progress) continue;
     if (order > kCostlyOrder || !handle_out_of_memory()) return std::nullopt;
@@ -312,6 +340,7 @@ MemoryStatistics GuestKernel::statistics() const {
   return s;
 }
 
+const CompactionCounters& GuestKernel::compaction() const { return impl_->compactor.counters(); }
 const Watermarks& GuestKernel::watermarks() const { return impl_->watermarks; }
 std::uint64_t GuestKernel::damaged_pages() const { return impl_->pages.damaged_pages(); }
 

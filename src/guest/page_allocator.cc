@@ -131,6 +131,19 @@ std::optional<Block> PageAllocator::allocate_outside(PageRange avoid, unsigned o
   return block;
 }
 
+std::optional<Block> PageAllocator::free_block_around(Pfn page) const {
+  return zone_from(zones_, &Zone::first, page).buddies.free_block_around(page);
+}
+
+void PageAllocator::take_free_block(Block block) {
+  zone_from(zones_, &Zone::first, block.first).buddies.take(block);
+  free_pages_ -= block.pages().count;
+}
+
+bool PageAllocator::has_free_block(std::size_t zone, unsigned order) const {
+  return zones_[zone].buddies.can_allocate(order);
+}
+
 Block PageAllocator::exchange_next(PageList& list, std::optional<Block> before, Block replacement) {
   const Block old = before ? *next(*before) : *first(list);
   Zone& zone = zone_from(zones_, &Zone::first, replacement.first);

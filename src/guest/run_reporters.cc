@@ -62,10 +62,15 @@ bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
 
 std::size_t SingleHeaderReporter::write_message() {
   const PageRange run = pages_.first_run();
-  if (run.count == 0) return 0;
+  if (run.count == 0) {
+    lowest_.reset();
+    return 0;
+  }
   const std::uint64_t room = (buffer().size() - kSingleHeaderBytes) / sizeof(std::uint64_t);
   const std::uint64_t first = run.first / kWordPages;
-  std::uint64_t end = std::min(first + room, (pages_.end() + kWordPages - 1) / kWordPages);
+  if (!lowest_) lowest_ = first;
+  const std::uint64_t window_end = *lowest_ + ((first - *lowest_) / room + 1) * room;
+  std::uint64_t end = std::min(window_end, (pages_.end() + kWordPages - 1) / kWordPages);
   while (pages_.words()[end - 1] == 0) --end;
   const std::size_t bytes = write_single_header_message(buffer(), first * kWordPages,
                                                         pages_.words().subspan(first, end - first));

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -65,13 +66,16 @@ class AscendingReporter : public MessageReporter {
   NamedPages pages_;
 };
 
-// One bitmap behind one header, of as many pages as the buffer has bits.
+// One bitmap behind one header for each window of as many pages as the buffer has bits; windows
+// follow one another from the first word of the lowest page on, and empty ones are not sent.
 class SingleHeaderReporter final : public AscendingReporter {
  public:
   SingleHeaderReporter(DmaBuffer buffer, std::uint64_t pages) : AscendingReporter(buffer, pages) {}
 
  private:
   [[nodiscard]] std::size_t write_message() override;
+
+  std::optional<std::uint64_t> lowest_;  // the word where the windows of the operation begin
 };
 
 // As many ranges as the buffer has room for, behind a header.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <utility>
 
 #include "guest/page_contents.h"
@@ -73,8 +74,22 @@ void UserPages::map(const ResidentPage& page) {
     }
   }
   where = resident_.add(page);
+  if (page.pfn >= slot_of_.size()) slot_of_.resize(page.pfn + 1, kAbsent);
+  slot_of_[page.pfn] = where;
   if (page.dirty) ++dirty_;
   if (memory_) fill_page(*memory_, page.pfn, contents_of(page));
+}
+
+void UserPages::move(Pfn from, Pfn to) {
+  const Slot slot = slot_of_[from];
+  if (to >= slot_of_.size()) slot_of_.resize(to + 1, kAbsent);
+  slot_of_[from] = kAbsent;
+  slot_of_[to] = slot;
+  resident_[slot].pfn = to;
+  if (memory_) {
+    std::memcpy(memory_->host(to << kPageShift, kPageSize),
+                memory_->host(from << kPageShift, kPageSize), kPageSize);
+  }
 }
 
 void UserPages::unmap(ProcessId id, std::uint32_t first, std::uint32_t count,
@@ -90,6 +105,7 @@ void UserPages::unmap(ProcessId id, std::uint32_t first, std::uint32_t count,
       continue;
     }
     const Pfn pfn = resident_[where].pfn;
+    slot_of_[pfn] = kAbsent;
     --process.resident;
     resident_.remove(where);
     release(pfn);
@@ -123,6 +139,7 @@ std::optional<Pfn> UserPages::reclaim_oldest(PageKind kind) {
     --free_swap_;
     where = kSwapped;
   }
+  slot_of_[page.pfn] = kAbsent;
   resident_.remove(slot);
   return page.pfn;
 }

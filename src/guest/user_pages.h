@@ -40,6 +40,11 @@ class UserPages {
   [[nodiscard]] bool is_swapped(ProcessId process, std::uint32_t index) const;
   // Gives a page that is not in memory the one with the number `page.pfn`.
   void map(const ResidentPage& page);
+  [[nodiscard]] bool has(Pfn page) const {
+    return page < slot_of_.size() && slot_of_[page] != kAbsent;
+  }
+  // Puts the content of one of these pages into another one and uses that instead.
+  void move(Pfn from, Pfn to);
   // Takes pages of a process out of memory and swap; calls release() for those of memory.
   void unmap(ProcessId process, std::uint32_t first, std::uint32_t count,
              const std::function<void(Pfn)>& release);
@@ -83,6 +88,7 @@ class UserPages {
   std::uint64_t free_swap_;
   std::uint64_t dirty_ = 0;
   ResidentPages resident_;
+  std::vector<Slot> slot_of_;       // by page number: kAbsent for what is none of these
   std::vector<Process> processes_;  // by ProcessId
   std::unordered_map<FileId, AddressSpace> files_;
 };

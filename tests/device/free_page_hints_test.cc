@@ -36,7 +36,7 @@ TEST(HintRoundTest, BAL_D_11_EachRoundHasAnIdOfItsOwn) {
   EXPECT_EQ(round.start(), 3u);
 }
 
-TEST(HintRoundTest, IdsWrapAroundTheReservedOnes) {
+TEST(HintRoundTest, BAL_I_09_IdsWrapAroundTheReservedOnes) {
   HintRound round;
   round.restore(HintState::kStopped, 0xFFFFFFFF);
 

@@ -48,7 +48,7 @@ class DeviceStatsTest : public ::testing::Test {
                        .clock = [this] { return now_; }}}};
 };
 
-TEST_F(DeviceStatsTest, FirstBufferIsReadAndHeld) {
+TEST_F(DeviceStatsTest, BAL_I_07_BufferIsReadAndHeldUntilTheNextRequest) {
   post(free_memory(0x1234));
 
   EXPECT_THAT(free_memory_seen(), Optional(0x1234u));

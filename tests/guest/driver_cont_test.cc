@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "guest/driver_fixture.h"
+#include "vballoon/sim/guest_kernel.h"
 #include "wire/cont_pages.h"
 
 namespace vballoon {
@@ -131,6 +132,46 @@ TEST_F(ContDriverTest, AfterTheTargetWasReachedTheLargestBlocksAreTriedAgain) {
   rig_.resize(1 + 1024);
 
   EXPECT_EQ(orders()[10], 1u);
+}
+
+// ---- compaction ---------------------------------------------------------------------------------
+
+// A process has had nearly all of the memory, and gave every other page of it back.
+class CompactedDriverTest : public ::testing::TestWithParam<Dialect> {
+ protected:
+  CompactedDriverTest() {
+    rig_.options.kernel = &kernel_;
+    rig_.probe();
+    const sim::ProcessId process = kernel_.start_process();
+    for (std::uint32_t page = 0; page < kUsed; ++page) (void)kernel_.touch(process, page, 1);
+    for (std::uint32_t page = 0; page < kUsed; page += 2) kernel_.unmap(process, page, 1);
+  }
+
+  static constexpr std::uint32_t kUsed = 3600;
+  DriverRig rig_{GetParam()};
+  sim::GuestKernel kernel_{rig_.allocator};
+};
+
+using ContCompactedDriverTest = CompactedDriverTest;
+INSTANTIATE_TEST_SUITE_P(Cont, ContCompactedDriverTest, ::testing::Values(Dialect::kContPages));
+
+TEST_P(ContCompactedDriverTest, BlocksAreMadeOfHoles) {
+  rig_.resize(1536);
+
+  EXPECT_EQ(rig_.driver->ballooned_pages(), 1536u);
+  EXPECT_GT(kernel_.compaction().moved_pages, 0u);
+  EXPECT_EQ(rig_.driver->counters().allocations_by_order[0], 0u);
+}
+
+using OtherCompactedDriverTest = CompactedDriverTest;
+INSTANTIATE_TEST_SUITE_P(Others, OtherCompactedDriverTest,
+                         ::testing::Values(Dialect::kStandard, Dialect::kScatterGather));
+
+TEST_P(OtherCompactedDriverTest, NothingMovesForADriverThatTakesWhatThereIs) {
+  rig_.resize(1536);
+
+  EXPECT_EQ(rig_.driver->ballooned_pages(), 1536u);
+  EXPECT_EQ(kernel_.compaction().moved_pages, 0u);
 }
 
 // ---- deflating ----------------------------------------------------------------------------------

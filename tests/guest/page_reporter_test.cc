@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "guest/bitmap_reporter.h"
+#include "guest/published_messages.h"
 #include "guest/reporter_wire.h"
 
 namespace vballoon {
@@ -25,9 +26,11 @@ using ::testing::SizeIs;
 using ::vballoon::testing::add_pages;
 using ::vballoon::testing::DecodedMessage;
 using ::vballoon::testing::kReportedPages;
+using ::vballoon::testing::many_pages;
 using ::vballoon::testing::names_again_what_was_lost;
 using ::vballoon::testing::names_exactly_what_was_added;
 using ::vballoon::testing::pages_of;
+using ::vballoon::testing::published_bitmap_messages;
 using ::vballoon::testing::ReporterWire;
 
 // ---- arrays ---------------------------------------------------------------------------------
@@ -229,6 +232,17 @@ RC_GTEST_PROP(PageReporterPropertyTest, BitmapsNameAgainWhatWasLost, ()) {
 
   names_again_what_was_lost(reporter, wire, Codec::kPageBitmap);
   names_again_what_was_lost(reporter, wire, Codec::kPageBitmap);
+}
+
+RC_GTEST_PROP(PageReporterPropertyTest, BitmapsTakeAsManyMessagesAsPublished, ()) {
+  ReporterWire wire;
+  BitmapReporter reporter(wire.buffer, kReportedPages, 0);
+  const auto pages = many_pages();
+  for (const Pfn page : pages) reporter.add({page, 1});
+
+  const auto sent = wire.messages(reporter, Codec::kPageBitmap);
+
+  RC_ASSERT(sent.size() == published_bitmap_messages(pages));
 }
 
 }  // namespace

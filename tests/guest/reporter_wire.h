@@ -86,6 +86,18 @@ inline std::set<Pfn> any_pages() {
   return pages;
 }
 
+// The same, and more of them than one message names, some apart from each other.
+inline std::set<Pfn> many_pages() {
+  std::set<Pfn> pages = any_pages();
+  const Pfn step = *rc::gen::element<Pfn>(1, 2, 3, 63, 64, 65, 200);
+  const Pfn first = *rc::gen::inRange<Pfn>(0, kReportedPages / 2);
+  const Pfn count = *rc::gen::inRange<Pfn>(1, 6000);
+  for (Pfn i = 0; i < count && first + i * step < kReportedPages; ++i) {
+    pages.insert(first + i * step);
+  }
+  return pages;
+}
+
 inline PageRanges ranges_of(const std::set<Pfn>& pages) {
   PageRanges ranges;
   for (const Pfn page : pages) ranges.push_back({page, 1});

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "guest/published_messages.h"
 #include "guest/reporter_wire.h"
 #include "wire/chunk.h"
 #include "wire/page_chunks.h"
@@ -26,9 +27,11 @@ using ::testing::SizeIs;
 using ::vballoon::testing::add_pages;
 using ::vballoon::testing::DecodedMessage;
 using ::vballoon::testing::kReportedPages;
+using ::vballoon::testing::many_pages;
 using ::vballoon::testing::names_again_what_was_lost;
 using ::vballoon::testing::names_exactly_what_was_added;
 using ::vballoon::testing::pages_of;
+using ::vballoon::testing::published_single_header_messages;
 using ::vballoon::testing::ReporterWire;
 
 // ---- runs of pages --------------------------------------------------------------------------
@@ -226,6 +229,20 @@ RC_GTEST_PROP(RunReportersPropertyTest, PageChunksNameExactlyThePagesOfTheirOper
   PageChunksReporter reporter(wire.buffer, kReportedPages);
 
   names_exactly_what_was_added(reporter, wire, Codec::kPageChunks);
+}
+
+RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsTakeAsManyMessagesAsPublished, ()) {
+  ReporterWire wire;
+  const std::size_t words = *rc::gen::inRange<std::size_t>(1, 64);
+  SingleHeaderReporter reporter(
+      {ReporterWire::kBuffer, wire.buffer.bytes.first(kSingleHeaderBytes + 8 * words)},
+      kReportedPages);
+  const auto pages = many_pages();
+  for (const Pfn page : pages) reporter.add({page, 1});
+
+  const auto sent = wire.messages(reporter, Codec::kSingleHeader);
+
+  RC_ASSERT(sent.size() == published_single_header_messages(pages, 64 * words));
 }
 
 }  // namespace

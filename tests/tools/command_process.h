@@ -28,6 +28,7 @@ class Capture {
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
+  [[nodiscard]] std::FILE* file() const { return file_; }
   [[nodiscard]] int fd() const { return ::fileno(file_); }
   [[nodiscard]] std::string text() const {
     std::string text;

@@ -8,6 +8,8 @@
 //  - one that would go below the minimum reclaims by itself (a stall) and, if nothing can be
 //    reclaimed, asks the OOM notifiers; if those have nothing either, the largest process is
 //    killed;
+//  - an allocation of more than two pages that finds no block moves pages of processes and files
+//    out of the way first (compaction);
 //  - reclaim looks at pages from the oldest on, gives used ones a second chance, writes dirty ones
 //    first, and takes anonymous ones only if there is room in the swap.
 // Disks answer at once, and a dirty page that reclaim has met is clean when it is met again.
@@ -21,6 +23,7 @@
 
 #include "vballoon/export.h"
 #include "vballoon/guest_memory.h"
+#include "vballoon/sim/compactor.h"
 #include "vballoon/sim/memory_statistics.h"
 #include "vballoon/sim/page_allocator.h"
 #include "vballoon/sim/page_poison.h"
@@ -50,6 +53,7 @@ class VBALLOON_EXPORT OomNotifier {
 // What an allocation does when memory is short.
 enum class AllocationEffort : std::uint8_t {
   kFreeOnly,  // nothing, and it does not wake kswapd (a free page hint)
+  kCompact,   // moves pages and takes none away (a block of the balloon's)
   kNoRetry,   // reclaims once (the balloon)
   kFull,      // reclaims for as long as that helps; up to order 3 also the out-of-memory handling
 };
@@ -63,6 +67,7 @@ struct GuestKernelOptions {
   // null: their contents are left alone. The zones of the allocator lie in that memory.
   std::shared_ptr<const GuestMemory> memory = nullptr;
   PagePoison* poison = nullptr;  // sees all that is allocated and freed through the kernel
+  bool compaction = true;
 };
 
 class VBALLOON_EXPORT GuestKernel {
@@ -115,6 +120,7 @@ class VBALLOON_EXPORT GuestKernel {
   void adjust_managed_pages(std::int64_t pages);
 
   [[nodiscard]] MemoryStatistics statistics() const;
+  [[nodiscard]] const CompactionCounters& compaction() const;
   [[nodiscard]] const Watermarks& watermarks() const;
   // Resident pages that do not hold what the kernel put there; 0 without memory.
   [[nodiscard]] std::uint64_t damaged_pages() const;

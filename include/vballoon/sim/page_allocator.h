@@ -84,6 +84,11 @@ class VBALLOON_EXPORT PageAllocator {
   // pages there, and may leave the free lists in another order.
   [[nodiscard]] std::optional<Block> allocate_outside(PageRange avoid, unsigned order,
                                                       std::uint64_t reserve = 0);
+  // The free block that a page lies in; nullopt for a page that is not free. One can be taken just
+  // as it is.
+  [[nodiscard]] std::optional<Block> free_block_around(Pfn page) const;
+  void take_free_block(Block block);
+  [[nodiscard]] bool has_free_block(std::size_t zone, unsigned order) const;  // or a larger one
   // Puts an allocated block that is on no list in the place of the one behind `before`, or of the
   // first one without `before`; returns the block that was there and is on no list now. There is
   // no way back along a list: whoever looks for blocks to exchange walks it and keeps the last two.

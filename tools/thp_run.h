@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// What a balloon leaves of the huge pages of its host: the published experiment with one mode.
+//
+// A guest on transparent huge pages has a process that gave back every other of its pages. The
+// balloon is inflated and deflated, then the process ends and another one uses as much memory.
+#ifndef VBALLOON_TOOLS_THP_RUN_H_
+#define VBALLOON_TOOLS_THP_RUN_H_
+
+#include <cstdint>
+#include <string>
+
+#include "sizes.h"
+#include "vballoon/features.h"
+#include "vballoon/result.h"
+#include "vballoon/sim/page_allocator.h"
+
+namespace vballoon::tool {
+
+// As published. What the kernel and the process take has been touched, the rest has not.
+struct ThpPlan {
+  std::uint64_t guest_memory = 1024 * kMiB;
+  std::uint64_t kernel = 90 * kMiB;
+  std::uint64_t process = 800 * kMiB;
+  std::uint64_t inflate = 424 * kMiB;
+};
+
+// Huge pages are those that the host has mapped as such ("AnonHugePages").
+struct ThpRun {
+  std::uint64_t huge_before = 0;
+  std::uint64_t huge_inflated = 0;
+  std::uint64_t huge_reused = 0;
+  std::uint64_t moved_pages = 0;  // by the guest, for large blocks
+  sim::BlocksByOrder allocations_by_order{};
+  double inflate_ms = 0;
+  double deflate_ms = 0;
+  std::string failure;  // empty when the guest's memory was as it should be
+};
+
+// Fails with kNotSupported when the host has no transparent huge pages.
+[[nodiscard]] Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan = {});
+
+}  // namespace vballoon::tool
+
+#endif  // VBALLOON_TOOLS_THP_RUN_H_
