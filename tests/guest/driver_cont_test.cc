@@ -146,6 +146,7 @@ class CompactedDriverTest : public ::testing::TestWithParam<Dialect> {
     for (std::uint32_t page = 0; page < kUsed; ++page) (void)kernel_.touch(process, page, 1);
     for (std::uint32_t page = 0; page < kUsed; page += 2) kernel_.unmap(process, page, 1);
   }
+  ~CompactedDriverTest() override { rig_.driver.reset(); }  // before the kernel that it knows
 
   static constexpr std::uint32_t kUsed = 3600;
   DriverRig rig_{GetParam()};
