@@ -58,6 +58,20 @@ TEST(CliTest, HelpOfCompareNamesEveryOption) {
             HasSubstr("--quiet ")));
 }
 
+TEST(CliTest, HelpOfThpNamesEveryOption) {
+  const auto finished = run_command({"thp", "--help"});
+
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("[pfn,cont,chunk,bitmap]"),
+                                  HasSubstr("--compaction off|on "), HasSubstr("--json "),
+                                  HasSubstr("--quiet ")));
+}
+
+TEST(CliTest, CompactionThatIsNeitherOnNorOffIsUsage) {
+  EXPECT_THAT(run_command({"thp", "--compaction", "maybe"}),
+              RefusesWith("--compaction: 'maybe' is none of off, on"));
+}
+
 TEST(CliTest, VersionIsThatOfTheProject) {
   const auto finished = run_command({"--version"});
 
