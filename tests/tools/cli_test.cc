@@ -62,9 +62,9 @@ TEST(CliTest, HelpOfThpNamesEveryOption) {
   const auto finished = run_command({"thp", "--help"});
 
   EXPECT_EQ(finished.exit_code, 0);
-  EXPECT_THAT(finished.out, AllOf(HasSubstr("[pfn,cont,chunk,bitmap]"),
-                                  HasSubstr("--compaction off|on "), HasSubstr("--json "),
-                                  HasSubstr("--quiet ")));
+  EXPECT_THAT(finished.out,
+              AllOf(HasSubstr("[pfn,cont,chunk,bitmap]"), HasSubstr("--compaction off|on "),
+                    HasSubstr("--json "), HasSubstr("--quiet ")));
 }
 
 TEST(CliTest, CompactionThatIsNeitherOnNorOffIsUsage) {
