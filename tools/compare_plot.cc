@@ -61,8 +61,8 @@ bool run_gnuplot(int script, int picture) {
 
 std::string title_of(const Comparison& comparison) {
   return fmt::format("Inflating {} of a guest of {} ({}, {})",
-                     format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
-                     format_size(static_cast<double>(comparison.plan.guest_memory)),
+                     format_bytes(comparison.plan.inflate_pages << kPageShift),
+                     format_bytes(comparison.plan.guest_memory),
                      to_string(comparison.options.guest), to_string(comparison.options.backing));
 }
 

@@ -124,10 +124,10 @@ std::string head_line(const Comparison& comparison) {
   const CompareOptions& options = comparison.options;
   return fmt::format(
       "{} guest of {} gives {} back\n{} memory, {}, {} kicks{}{}{}\n", to_string(options.guest),
-      format_size(static_cast<double>(comparison.plan.guest_memory)),
-      format_size(static_cast<double>(comparison.plan.inflate_pages << kPageShift)),
-      to_string(options.backing), options.thp == ThpMode::kOn ? "huge pages" : "no huge pages",
-      to_string(options.notify), options.busy_vcpu ? ", a busy vCPU" : "",
+      format_bytes(comparison.plan.guest_memory),
+      format_bytes(comparison.plan.inflate_pages << kPageShift), to_string(options.backing),
+      options.thp == ThpMode::kOn ? "huge pages" : "no huge pages", to_string(options.notify),
+      options.busy_vcpu ? ", a busy vCPU" : "",
       options.poll_us != 0 ? fmt::format(", {} us of looking before a sleep", options.poll_us) : "",
       options.repeat > 1 ? fmt::format(", medians of {} runs", options.repeat) : "");
 }
@@ -146,7 +146,7 @@ std::string table_of(const Comparison& comparison) {
                       format_number(comparison.limit_ms));
   text += remarks(inflate);
   text += fmt::format("machine: {} x {}, {}, {} of memory\n", machine.processors, machine.processor,
-                      machine.kernel, format_size(static_cast<double>(machine.memory_bytes)));
+                      machine.kernel, format_bytes(machine.memory_bytes));
   return text;
 }
 

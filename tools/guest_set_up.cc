@@ -22,8 +22,6 @@ constexpr std::uint64_t kBlockBytes = kPageSize << sim::kMaxOrder;
 // What the driver's rings and buffers take at the most.
 constexpr std::uint64_t kDriverPages = 256;
 
-std::string size(std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); }
-
 std::string_view where_from(Backing backing) {
   return backing == Backing::kHugetlb ? "in free huge pages (/proc/sys/vm/nr_hugepages makes more)"
                                       : "available";
@@ -38,17 +36,19 @@ Result<std::uint64_t> default_guest_memory(const CompareOptions& options,
   const std::uint64_t unit = available_bytes >= 2 * kGiB ? kGiB : kBlockBytes;
   const std::uint64_t fits = (pool ? available_bytes : available_bytes / 3 * 2) / unit * unit;
   if (fits < kSmallestGuest) {
-    return fail(
-        Errc::kNotSupported,
-        fmt::format("the smallest guest has {}; this machine has {} {}", size(kSmallestGuest),
-                    size(available_bytes), where_from(options.backing)));
+    return fail(Errc::kNotSupported,
+                fmt::format("the smallest guest has {}; this machine has {} {}",
+                            format_bytes(kSmallestGuest), format_bytes(available_bytes),
+                            where_from(options.backing)));
   }
   note = pool ? fmt::format("guest of {} instead of {}: the pool of huge pages has {} free",
-                            size(fits), size(kDefaultGuest), size(available_bytes))
+                            format_bytes(fits), format_bytes(kDefaultGuest),
+                            format_bytes(available_bytes))
               : fmt::format(
                     "guest of {} instead of {}: this machine has {} available, the full "
                     "size wants {}",
-                    size(fits), size(kDefaultGuest), size(available_bytes), size(kRoomForDefault));
+                    format_bytes(fits), format_bytes(kDefaultGuest), format_bytes(available_bytes),
+                    format_bytes(kRoomForDefault));
   return fits;
 }
 
@@ -60,14 +60,15 @@ Result<std::uint64_t> guest_memory_for(const CompareOptions& options, const Mach
   if (!options.guest_memory) return default_guest_memory(options, available_bytes, note);
   const std::uint64_t wanted = *options.guest_memory;
   if (wanted < kSmallestGuest || wanted % kBlockBytes != 0) {
-    return fail(Errc::kInvalidArgument,
-                fmt::format("--guest-memory {}: give a multiple of {}, at least {}", size(wanted),
-                            size(kBlockBytes), size(kSmallestGuest)));
+    return fail(
+        Errc::kInvalidArgument,
+        fmt::format("--guest-memory {}: give a multiple of {}, at least {}", format_bytes(wanted),
+                    format_bytes(kBlockBytes), format_bytes(kSmallestGuest)));
   }
   if (wanted > available_bytes) {
     return fail(Errc::kInvalidArgument,
-                fmt::format("--guest-memory {}: this machine has {} {}", size(wanted),
-                            size(available_bytes), where_from(options.backing)));
+                fmt::format("--guest-memory {}: this machine has {} {}", format_bytes(wanted),
+                            format_bytes(available_bytes), where_from(options.backing)));
   }
   return wanted;
 }
@@ -126,14 +127,16 @@ Result<ComparePlan> make_plan(const CompareOptions& options, const MachineFacts&
       options.inflate ? *options.inflate >> kPageShift
                       : std::min(most, default_inflation(options, plan.guest_memory, free_pages));
   if (options.inflate && (*options.inflate == 0 || *options.inflate % kPageSize != 0)) {
-    return fail(Errc::kInvalidArgument, fmt::format("--inflate {}: give a multiple of {} above 0",
-                                                    size(*options.inflate), size(kPageSize)));
+    return fail(Errc::kInvalidArgument,
+                fmt::format("--inflate {}: give a multiple of {} above 0",
+                            format_bytes(*options.inflate), format_bytes(kPageSize)));
   }
   if (plan.inflate_pages > most) {
     return fail(
         Errc::kTargetTooLarge,
         fmt::format("--inflate {}: more than this guest can give; the maximum is {} bytes ({})",
-                    size(*options.inflate), most << kPageShift, size(most << kPageShift)));
+                    format_bytes(*options.inflate), most << kPageShift,
+                    format_bytes(most << kPageShift)));
   }
   return plan;
 }

@@ -71,11 +71,10 @@ int run_info(bool json, std::FILE* out) {
     fmt::print(out, "{}\n", document.dump(2));
     return kExitDone;
   }
-  const auto size = [](std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); };
   fmt::print(out, "kernel                  {}\n", facts.kernel);
   fmt::print(out, "processor               {} x {}\n", facts.processors, facts.processor);
-  fmt::print(out, "memory                  {}, {} available\n", size(facts.memory_bytes),
-             size(facts.available_bytes));
+  fmt::print(out, "memory                  {}, {} available\n", format_bytes(facts.memory_bytes),
+             format_bytes(facts.available_bytes));
   fmt::print(out, "transparent huge pages  {}\n", facts.transparent_huge_pages);
   fmt::print(out, "pool of huge pages      {} of {} pages of 2 MiB free\n", facts.huge_pages_free,
              facts.huge_pages_total);

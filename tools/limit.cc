@@ -27,8 +27,7 @@ Result<double> measure_limit(const CompareOptions& options, std::uint64_t bytes,
   discarder->discard(runs, report);
   const auto end = std::chrono::steady_clock::now();
   if (!report.failures.empty()) {
-    return fail(Errc::kDiscardFailed,
-                fmt::format("{} in one call", format_size(static_cast<double>(region.bytes))),
+    return fail(Errc::kDiscardFailed, fmt::format("{} in one call", format_bytes(region.bytes)),
                 report.failures.front().os_error);
   }
   return to_ms(end - begin);

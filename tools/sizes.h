@@ -17,6 +17,9 @@ inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 
 // "8 GiB", "1.5 MiB", "512 bytes".
 [[nodiscard]] std::string format_size(double bytes);
+[[nodiscard]] inline std::string format_bytes(std::uint64_t bytes) {
+  return format_size(static_cast<double>(bytes));
+}
 
 // The bytes of "8GiB", "1.5 g", "512M", "4096": all units are powers of 1024, in either case, with
 // or without "B" or "iB". nullopt for anything else, and for what is no whole number of bytes.

@@ -19,8 +19,6 @@ struct ThpRow {
   ThpRun run;
 };
 
-std::string size_of(std::uint64_t bytes) { return format_size(static_cast<double>(bytes)); }
-
 nlohmann::ordered_json json_of(const ThpOptions& options, const std::vector<ThpRow>& rows) {
   nlohmann::ordered_json document{{"schema", "vballoon.thp/1"},
                                   {"guest_memory_bytes", options.plan.guest_memory},
@@ -45,7 +43,7 @@ nlohmann::ordered_json json_of(const ThpOptions& options, const std::vector<ThpR
 
 void print_table(const ThpOptions& options, const std::vector<ThpRow>& rows, std::FILE* out) {
   fmt::print(out, "guest of {} with holes gives {} back and gets it again, compaction {}\n\n",
-             size_of(options.plan.guest_memory), size_of(options.plan.inflate),
+             format_bytes(options.plan.guest_memory), format_bytes(options.plan.inflate),
              options.compaction ? "on" : "off");
   fmt::print(out, "huge pages   before  inflated   reused   pages moved  inflate ms\n");
   for (const auto& [mode, run] : rows) {

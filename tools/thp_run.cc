@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -44,10 +43,6 @@ std::uint64_t huge_pages_of(const MemoryRegion& region) {
 
 std::uint32_t pages_of(std::uint64_t bytes) {
   return static_cast<std::uint32_t>(bytes >> kPageShift);
-}
-
-double ms_of(std::chrono::nanoseconds time) {
-  return std::chrono::duration<double, std::milli>(time).count();
 }
 
 // The guest before its balloon comes.
@@ -126,7 +121,7 @@ Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan) {
 
   const auto inflated = (*machine)->resize(plan.inflate >> kPageShift);
   if (!inflated) return tl::unexpected(inflated.error());
-  run.inflate_ms = ms_of(inflated->wall);
+  run.inflate_ms = to_ms(inflated->wall);
   run.allocations_by_order = inflated->driver.allocations_by_order;
   run.moved_pages = guest.kernel().compaction().moved_pages;
   run.huge_inflated = guest.huge_pages();
@@ -134,7 +129,7 @@ Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan) {
 
   const auto deflated = (*machine)->resize(0);
   if (!deflated) return tl::unexpected(deflated.error());
-  run.deflate_ms = ms_of(deflated->wall);
+  run.deflate_ms = to_ms(deflated->wall);
   const std::uint64_t damaged = guest.kernel().damaged_pages();
   if (!guest.run_process(plan.process)) run.failure = "the guest did not get its memory back";
   run.huge_reused = guest.huge_pages();

@@ -50,8 +50,7 @@ struct WorkBudget {
 struct BalloonOptions {
   Dialect dialect = Dialect::kStandard;
   // The feature bit that announces a dialect other than the standard's: 1 to 23 or 50 to 63, those
-  // of a device type (2.2) without MUST_TELL_HOST.
-  // Unset: as published.
+  // of a device type (2.2) without MUST_TELL_HOST. Unset: the one that its authors gave it.
   std::optional<unsigned> dialect_bit = std::nullopt;
   // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};

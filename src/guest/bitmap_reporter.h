@@ -8,7 +8,7 @@
 #include <optional>
 #include <span>
 
-#include "base/page_set.h"
+#include "guest/named_pages.h"
 #include "guest/page_reporter.h"
 #include "wire/page_bitmap.h"
 
@@ -27,14 +27,10 @@ class BitmapReporter final : public MessageReporter {
   [[nodiscard]] std::size_t write_records(std::span<std::byte> data);
 
   std::uint64_t pfn_threshold_pages_;
-  PageSet pages_;            // named in this operation
-  std::uint64_t count_ = 0;  // pages in it
-  Pfn lowest_ = UINT64_MAX;  // bounds of the pages in it
-  Pfn highest_ = 0;
-  std::optional<Pfn> first_window_;  // of the operation, once it is begun
-  Pfn window_ = 0;                   // first page of the one in progress that can be named
-  Pfn window_end_ = 0;
-  std::optional<PageBitmapEncoder> encoder_;  // of the window
+  NamedPages pages_;
+  std::uint64_t count_ = 0;                   // of the pages that were added in this operation
+  PageRange window_;                          // the one in progress
+  std::optional<PageBitmapEncoder> encoder_;  // of that
 };
 
 }  // namespace vballoon::sim

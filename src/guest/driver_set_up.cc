@@ -70,8 +70,8 @@ Result<void> BalloonDriver::Impl::negotiate() {
     return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
   }
   Features wanted = acceptable(offered);
-  const ReporterNeeds needs = reporter_needs(options.dialect, guest_pages(), options);
   if (options.dialect != Dialect::kStandard) {
+    const ReporterNeeds needs = reporter_needs(options.dialect, guest_pages(), options);
     const bool speaks = offered.has_bit(dialect_bit()) && needs.descriptors <= options.queue_size &&
                         take_message(needs.message_bytes);
     wanted = speaks ? wanted.with_bit(dialect_bit()) : wanted.without_bit(dialect_bit());

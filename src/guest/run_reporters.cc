@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "guest/run_reporters.h"
 
-#include <algorithm>
 #include <array>
 
 #include "wire/chunk.h"
@@ -11,8 +10,6 @@
 
 namespace vballoon::sim {
 namespace {
-
-constexpr std::uint64_t kWordPages = 64;
 
 // Moves the first runs of pages into a message, as many as it has room for.
 template <typename Encoder>
@@ -24,28 +21,6 @@ void move_runs(NamedPages& pages, Encoder& encoder) {
 }
 
 }  // namespace
-
-void NamedPages::add(PageRange pages) {
-  set_.add(pages);
-  lowest_ = std::min(lowest_, pages.first);
-  highest_ = std::max(highest_, pages.end() - 1);
-}
-
-PageRange NamedPages::first_run() {
-  if (lowest_ > highest_) return {};
-  const PageRange run = set_.next_run(lowest_, highest_ + 1);
-  lowest_ = run.first;
-  if (run.count == 0) {
-    lowest_ = UINT64_MAX;
-    highest_ = 0;
-  }
-  return run;
-}
-
-void NamedPages::remove_first(PageRange pages) {
-  set_.remove(pages);
-  lowest_ = pages.end();
-}
 
 bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
   sent_.clear();
@@ -61,21 +36,13 @@ bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
 }
 
 std::size_t SingleHeaderReporter::write_message() {
-  const PageRange run = pages_.first_run();
-  if (run.count == 0) {
-    lowest_.reset();
-    return 0;
-  }
-  const std::uint64_t room = (buffer().size() - kSingleHeaderBytes) / sizeof(std::uint64_t);
-  const std::uint64_t first = run.first / kWordPages;
-  if (!lowest_) lowest_ = first;
-  const std::uint64_t window_end = *lowest_ + ((first - *lowest_) / room + 1) * room;
-  std::uint64_t end = std::min(window_end, (pages_.end() + kWordPages - 1) / kWordPages);
-  while (pages_.words()[end - 1] == 0) --end;
-  const std::size_t bytes = write_single_header_message(buffer(), first * kWordPages,
-                                                        pages_.words().subspan(first, end - first));
-  const Pfn named = std::min(end * kWordPages, pages_.end());
-  pages_.remove_first({run.first, named - run.first});
+  const std::uint64_t room = (buffer().size() - kSingleHeaderBytes) * 8;
+  const PageRange window = pages_.first_window(room);
+  if (window.count == 0) return 0;
+  auto words = pages_.words_of(window);
+  while (words.back() == 0) words = words.first(words.size() - 1);
+  const std::size_t bytes = write_single_header_message(buffer(), window.first, words);
+  pages_.remove_first(window);
   return bytes;
 }
 

@@ -5,39 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <span>
 #include <vector>
 
-#include "base/page_set.h"
+#include "guest/named_pages.h"
 #include "guest/page_reporter.h"
 #include "vballoon/page_range.h"
 #include "wire/page_bitmap.h"
 
 namespace vballoon::sim {
-
-// The pages of one operation, given back in ascending order.
-class NamedPages {
- public:
-  // Pages lie below `pages`.
-  explicit NamedPages(std::uint64_t pages) : set_(pages) {}
-
-  void add(PageRange pages);
-  // The first run that was not removed; of no pages when there is none left.
-  [[nodiscard]] PageRange first_run();
-  // Removes what has been named: the first of all pages, those of a range.
-  void remove_first(PageRange pages);
-
-  // Behind the last page.
-  [[nodiscard]] Pfn end() const { return highest_ + 1; }
-  // Bit 0 is page 0.
-  [[nodiscard]] std::span<const std::uint64_t> words() const { return set_.words(); }
-
- private:
-  PageSet set_;
-  Pfn lowest_ = UINT64_MAX;  // no page lies outside of these
-  Pfn highest_ = 0;
-};
 
 // Each contiguous run one descriptor; the ring is kicked when it is full or all is said.
 class ChunkReporter final : public PageReporter {
@@ -74,8 +49,6 @@ class SingleHeaderReporter final : public AscendingReporter {
 
  private:
   [[nodiscard]] std::size_t write_message() override;
-
-  std::optional<std::uint64_t> lowest_;  // the word where the windows of the operation begin
 };
 
 // As many ranges as the buffer has room for, behind a header.

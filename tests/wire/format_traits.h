@@ -142,15 +142,24 @@ struct PfnArrayFormat {
   }
 };
 
+// The pages as the bits of a set whose first one is a multiple of 64.
+struct Bitmap {
+  Pfn base;
+  PageSet set;
+};
+inline Bitmap bitmap_of(std::span<const Pfn> pages) {
+  const auto [low, high] = std::minmax_element(pages.begin(), pages.end());
+  Bitmap bitmap{*low / 64 * 64, PageSet(*high - *low / 64 * 64 + 1)};
+  for (Pfn page : pages) bitmap.set.add(page - bitmap.base);
+  return bitmap;
+}
+
 struct PageBitmapFormat {
   static constexpr Codec kCodec = Codec::kPageBitmap;
   static constexpr std::size_t kDataBytes = std::size_t{1} << 20;  // to be more than one window
 
   static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
-    const auto [low, high] = std::minmax_element(pages.begin(), pages.end());
-    const Pfn base = *low / 64 * 64;
-    PageSet set(*high - base + 1);
-    for (Pfn page : pages) set.add(page - base);
+    const auto [base, set] = bitmap_of(pages);
 
     std::vector<WireMessage> messages;
     std::vector<std::byte> data(kDataBytes);
@@ -195,10 +204,7 @@ struct SingleHeaderFormat {
   static constexpr Codec kCodec = Codec::kSingleHeader;
 
   static std::vector<WireMessage> encode(std::span<const Pfn> pages) {
-    const auto [low, high] = std::minmax_element(pages.begin(), pages.end());
-    const Pfn base = *low / 64 * 64;
-    PageSet set(*high - base + 1);
-    for (Pfn page : pages) set.add(page - base);
+    const auto [base, set] = bitmap_of(pages);
 
     std::vector<WireMessage> messages;
     for (Pfn at = 0; at < set.size(); at += kSingleWindowPages) {

@@ -53,8 +53,8 @@ struct DriverOptions {
   // In the bitmap dialect, up to that many pages are named by their numbers: an array is then never
   // longer than records.
   std::uint64_t pfn_threshold_pages = 4;
-  // The largest blocks taken from the allocator in the scatter-gather dialect; the others take
-  // single pages, as published.
+  // The largest blocks taken from the allocator in the scatter-gather dialect. The one with
+  // continuous pages takes blocks of any order, the others single pages, as published.
   unsigned chunk_order = kMaxOrder;
   std::uint16_t queue_size = 256;
   QueueNumbering numbering = QueueNumbering::kDense;
