@@ -39,6 +39,21 @@ inline constexpr std::uint16_t kBalloonMaxQueueSize = 1024;
 enum class DeflateAction : std::uint8_t {
   kNothing,   // the guest's next touch brings them back
   kWillNeed,  // MADV_WILLNEED
+  // MADV_COLLAPSE of each transparent huge page of which the last page left the balloon. What was
+  // given back of it is there again at once, and the guest waits for that.
+  kCollapse,
+};
+
+// What an inflate does to a transparent huge page (MemoryRegion::huge_page_bytes) of which it names
+// a part. Without MUST_TELL_HOST pages that another message named are not touched again. For a
+// discarder that gives a run back in one call: DiscardStrategy::kPerPage splits all of them.
+enum class HugePagePolicy : std::uint8_t {
+  kSplit,      // the part is discarded, and the rest stays behind as small pages
+  kKeepWhole,  // it is discarded when all of it is in the balloon, and owed until then
+  // The part is discarded. When all of it is in the balloon one discard of the whole makes the next
+  // touch bring a huge page again. kSplit where the kernel does not do that (healing_available()),
+  // and for shared memory.
+  kHeal,
 };
 
 // How much process() does before it comes back. Counted, not timed.
@@ -55,6 +70,7 @@ struct BalloonOptions {
   // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DeflateAction deflate_action = DeflateAction::kNothing;
+  HugePagePolicy huge_pages = HugePagePolicy::kHeal;
   QueueNumbering numbering = QueueNumbering::kDense;
   // Leave FEATURES_OK clear for a driver that does not accept MUST_TELL_HOST (5.5.3.2).
   bool require_must_tell_host = false;
@@ -70,7 +86,7 @@ struct BalloonOptions {
   AddressTranslator translate_address = {};
   // With MUST_TELL_HOST: acknowledge inflates at once and leave the discards to whoever calls
   // run_owed_discards(). As soon as more than max_owed_bytes would be owed, process() discards
-  // before it acknowledges, as it does otherwise.
+  // before it acknowledges, as it does otherwise. What waits for the rest of a huge page counts.
   bool write_behind = false;
   std::uint64_t max_owed_bytes = std::uint64_t{1} << 30;
 
@@ -128,12 +144,14 @@ struct BalloonMetrics {
   std::uint64_t cancelled_bytes = 0;  // deflated or inflated again while owed
 
   // Pages named in free page reports, and how many of them the kernel took; the others lie in a
-  // huge host page that was not named as a whole, were refused, or may not be changed
+  // huge page to be kept that was not named as a whole, were refused, or may not be changed
   // (PAGE_POISON).
   std::uint64_t reported_bytes = 0;
   std::uint64_t reported_freed_bytes = 0;
   // Pages handed to on_free_page_hints; those of a round that is over are not.
   std::uint64_t hinted_bytes = 0;
+
+  std::uint64_t collapsed_bytes = 0;  // huge pages that DeflateAction::kCollapse made, or found
 
   std::uint64_t discard_calls = 0;
   std::uint64_t discard_failures = 0;  // pieces that the kernel refused; neighbours are one
@@ -255,12 +273,13 @@ class VBALLOON_EXPORT BalloonDevice {
   // resume_discards() returns.
   void inhibit_discards();
   void resume_discards();
-  // Gives back some of what is owed, at most 64 MiB or one host page; true when there may be more.
+  // Gives back some of what is owed, at most 64 MiB and a huge page; true when there may be more.
   // For a thread of its own; holds no lock of the device while the kernel works. What the kernel
   // refuses stays owed and is tried again after the next inflate that is put off, or by drain().
   bool run_owed_discards();
   // Gives back all that is owed and can be given back; true when nothing is owed any more. A huge
-  // host page that is not in the balloon as a whole stays owed.
+  // host page that is not in the balloon as a whole stays owed, and so do the pages of such a
+  // transparent one with HugePagePolicy::kKeepWhole.
   bool drain();
 
   // Free page hints, for a host that is about to copy guest memory and tracks writes to it. A

@@ -75,6 +75,11 @@ struct KernelDiscarderOptions {
 // Whether this kernel takes a vectored discard on the own process; probed once.
 [[nodiscard]] VBALLOON_EXPORT bool vectored_discard_available();
 
+// Whether a huge page that was discarded in pieces is huge again at the next touch once all of it
+// is discarded in one call: its page table goes then (Linux 6.14, x86-64); probed, once where huge
+// pages can be had.
+[[nodiscard]] VBALLOON_EXPORT bool healing_available();
+
 }  // namespace vballoon
 
 #endif  // VBALLOON_DISCARDER_H_

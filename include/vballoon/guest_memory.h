@@ -64,6 +64,9 @@ struct BorrowedRegion {
   std::uint64_t fd_offset = 0;  // bytes into the file at which the mapping begins
   bool shared = false;          // MAP_SHARED
   std::uint64_t host_page_bytes = kPageSize;  // granule in which the kernel can take it back
+  // Size of the transparent huge pages that may lie behind it; 0: there are none. A power of two up
+  // to 1 GiB; they begin at its multiples in this process. 0 with other host pages than 4 KiB.
+  std::uint64_t huge_page_bytes = 0;
   // Unset: kDontNeed for private mappings, kRemove for shared ones. kDontNeed needs a private
   // mapping, kRemove a shared one, kPunchHole a shared one with its fd.
   std::optional<DiscardMethod> method = std::nullopt;
@@ -78,6 +81,7 @@ struct MemoryRegion {
   std::uint64_t fd_offset = 0;
   bool shared = false;
   std::uint64_t host_page_bytes = kPageSize;
+  std::uint64_t huge_page_bytes = 0;  // of transparent huge pages; 0: none
   DiscardMethod method = DiscardMethod::kDontNeed;
   std::uint64_t first_page_index = 0;  // pages in all regions below: index of a dense page table
 

@@ -80,8 +80,8 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       kernel_log(options.log, options.clock),
       registers(offer_of(options), required_by(options), dialect_bit_of(options)),
       ledger(memory->page_count()),
-      plan(*memory, ledger, MessageReader::kMaxBatchRanges),
-      owed_discards(*memory, ledger) {}
+      plan(*memory, ledger, MessageReader::kMaxBatchRanges, policy_for(*memory)),
+      owed_discards(*memory, ledger, policy_for(*memory)) {}
 
 BalloonDevice::Impl::~Impl() { std::ranges::for_each(queues, &Queue::stop); }
 
@@ -143,7 +143,7 @@ Result<void> BalloonDevice::Impl::start_queue(std::uint16_t index, const QueueCo
   queue.config.packed = with.has(Feature::kRingPacked);
   queue.config.in_order = with.has(Feature::kInOrder);
   if (row->codec && !queue.pages) {
-    queue.pages = std::make_unique<PageMessages>(*memory);
+    queue.pages = std::make_unique<PageMessages>(*memory, policy_for(*memory));
     queue.pages->read.reserve(kBalloonMaxQueueSize);
   }
   return queue.ring.start(memory, queue.config, position, translator_of(with));

@@ -22,6 +22,7 @@
 #include "base/page_ranges.h"
 #include "device/device_state.h"
 #include "device/discard_plan.h"
+#include "device/granules.h"
 #include "device/hint_round.h"
 #include "device/ledger.h"
 #include "device/limited_log.h"
@@ -91,6 +92,9 @@ struct BalloonDevice::Impl {
   [[nodiscard]] QueueMap queue_map(const Registers& with) const;
   // Without MUST_TELL_HOST a page may be changed only until its inflate is acknowledged.
   [[nodiscard]] bool may_owe() const { return registers.has(Feature::kMustTellHost); }
+  [[nodiscard]] HugePagePolicy policy_for(const GuestMemory& of) const {
+    return usable_policy(options.huge_pages, of);
+  }
   // The codec of a queue, with what the driver's features say about its habits.
   [[nodiscard]] Codec codec_of(const QueueRow& row) const;
   [[nodiscard]] std::optional<std::uint16_t> queue_of(QueueRole role) const;
@@ -154,6 +158,7 @@ struct BalloonDevice::Impl {
 
   void inflate(std::span<const PageRange> pages);
   void deflate(std::span<const PageRange> pages);
+  [[nodiscard]] std::uint64_t collapse_runs() const;
   void report_free(std::span<const PageRange> pages);
   void hint_free(std::span<const PageRange> pages);
   // Whether these pages are to be discarded later, or, where nothing may be owed, never.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "device/granules.h"
 #include "device/host_runs.h"
 
 namespace vballoon {
@@ -20,16 +21,19 @@ std::uint64_t dense_index(const MemoryRegion& region, Pfn pfn) {
 
 }  // namespace
 
-DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges)
-    : memory_(&memory), ledger_(&ledger) {
-  const std::size_t pieces = ranges + memory.regions().size();
-  page_runs_.reset(static_cast<HostRun*>(::operator new(pieces * sizeof(HostRun))));
-  const bool huge = std::ranges::any_of(memory.regions(), [](const MemoryRegion& region) {
-    return region.host_page_bytes > kPageSize;
+DiscardPlan::DiscardPlan(const GuestMemory& memory, Ledger& ledger, std::size_t ranges,
+                         HugePagePolicy policy)
+    : memory_(&memory), ledger_(&ledger), policy_(policy) {
+  const std::size_t regions = memory.regions().size();
+  const bool huge = std::ranges::any_of(memory.regions(), [&](const MemoryRegion& region) {
+    return granules_of(region, policy).any() || has_transparent_huge_pages(region);
   });
+  // A piece can be cut at the bounds of a region, of its huge pages, and of those it has parts of.
+  const std::size_t pieces = huge ? 2 * (ranges + 3 * regions) : ranges + regions;
+  page_runs_.reset(static_cast<HostRun*>(::operator new(pieces * sizeof(HostRun))));
   if (!huge) return;
   huge_pieces_.reserve(pieces);
-  huge_runs_.reserve(pieces * 3);  // the middle of a piece and a completed page at each end
+  huge_runs_.reserve(pieces);
 }
 
 // The part of `rest` before or in the next region, which is cut off it; a null region for a hole.
@@ -83,7 +87,6 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   huge_pieces_.clear();
   page_run_count_ = 0;
   Outcome outcome;
-  std::uint64_t huge_pages = 0;
   WordGatherer book(
       [&](std::uint64_t word, std::uint64_t mask) { ledger_->inflate(word, mask, outcome.booked); },
       [&](std::uint64_t word, std::uint64_t words) {
@@ -92,18 +95,21 @@ DiscardPlan::Outcome DiscardPlan::inflate(std::span<const PageRange> batch, bool
   outcome.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
         book.add(pieces, dense_offset(region));
-        if (region.host_page_bytes == kPageSize) {
+        const Granules granules = granules_of(region, policy_);
+        if (!granules.any()) {
           add_page_runs(region, pieces);
           return;
         }
         for (const PageRange& pages : pieces) {
-          huge_pieces_.push_back({&region, pages});
-          huge_pages += pages.count;
+          const auto [before, inside, behind] = granules.cut(pages);
+          add_page_run(region, before);
+          if (inside.count != 0) huge_pieces_.push_back({&region, inside});
+          add_page_run(region, behind);
         }
       });
   book.flush();
-  outcome.immediate_pages = outcome.booked.pages - huge_pages;
-  if (!huge_pieces_.empty()) plan_huge_pages(may_owe, outcome);
+  outcome.immediate_pages = outcome.booked.pages;
+  if (!huge_pieces_.empty()) outcome.immediate_pages -= plan_huge_pages(may_owe, outcome);
   return outcome;
 }
 
@@ -142,6 +148,28 @@ DiscardPlan::Outcome DiscardPlan::deflate(std::span<const PageRange> batch) {
   return outcome;
 }
 
+DiscardPlan::Outcome DiscardPlan::deflate_huge(std::span<const PageRange> batch) {
+  huge_runs_.clear();
+  const Outcome outcome = deflate(batch);
+  if (outcome.booked.pages == outcome.booked.unchanged) return outcome;
+  for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
+    if (!has_transparent_huge_pages(region)) return;
+    const Granules granules = granules_of(region, HugePagePolicy::kKeepWhole);
+    Pfn looked_up_to = granules.pages.first;
+    for (const PageRange& pages : pieces) {
+      const Pfn end = std::min(pages.end(), granules.pages.end());
+      for (Pfn page = std::max(pages.first, looked_up_to); page < end; page = looked_up_to) {
+        const PageRange whole = granules.of(page);
+        looked_up_to = whole.end();
+        if (ledger_->none_ballooned({dense_index(region, whole.first), whole.count})) {
+          add_huge_run(region, whole);
+        }
+      }
+    }
+  });
+  return outcome;
+}
+
 DiscardPlan::Reported DiscardPlan::report(std::span<const PageRange> batch) {
   page_run_count_ = 0;
   huge_runs_.clear();
@@ -149,16 +177,20 @@ DiscardPlan::Reported DiscardPlan::report(std::span<const PageRange> batch) {
   reported.outside_pages =
       for_each_region(batch, [&](const MemoryRegion& region, std::span<const PageRange> pieces) {
         for (const PageRange& pages : pieces) reported.inside_pages += pages.count;
-        if (region.host_page_bytes == kPageSize) {
+        const Granules granules = granules_of(region, policy_);
+        if (!granules.any() || !granules.only_whole) {
           add_page_runs(region, pieces);
           return;
         }
-        const std::uint64_t granule = region.host_page_bytes >> kPageShift;
-        const Pfn base = region.pages().first;
         for (const PageRange& pages : pieces) {
-          const Pfn first = base + (pages.first - base + granule - 1) / granule * granule;
-          const Pfn end = base + (pages.end() - base) / granule * granule;
-          if (first < end) add_huge_run(region, {first, end - first});
+          const auto [before, inside, behind] = granules.cut(pages);
+          add_page_run(region, before);
+          if (inside.count != 0) {
+            const PageRange last = granules.of(inside.end());
+            const Pfn first = granules.of(inside.first + granules.each - 1).first;
+            if (first < last.first) add_huge_run(region, {first, last.first - first});
+          }
+          add_page_run(region, behind);
         }
       });
   return reported;
@@ -187,6 +219,18 @@ void DiscardPlan::add_page_runs(const MemoryRegion& region, std::span<const Page
   }
 }
 
+// Where pages of huge pages are cut apart, those that follow one another are one run.
+void DiscardPlan::add_page_run(const MemoryRegion& region, PageRange pages) {
+  if (pages.count == 0) return;
+  HostRun* const last = page_run_count_ == 0 ? nullptr : &page_runs_[page_run_count_ - 1];
+  const HostRun run = host_run(region, pages);
+  if (last != nullptr && last->region == &region && last->address + last->length == run.address) {
+    last->length += run.length;
+  } else {
+    page_runs_[page_run_count_++] = run;
+  }
+}
+
 // Huge pages that follow one another are one run.
 void DiscardPlan::add_huge_run(const MemoryRegion& region, PageRange whole) {
   const HostRun run = host_run(region, whole);
@@ -198,37 +242,43 @@ void DiscardPlan::add_huge_run(const MemoryRegion& region, PageRange whole) {
   }
 }
 
-// All pages of the batch become owed; a huge page of which every page is in the balloon becomes a
-// run, and settling it pays for all that is owed of it, whichever message brought it.
-void DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
+// A huge page of which every page is in the balloon becomes a run, and settling that pays for all
+// that is owed of it, whichever message brought it. So what the batch has of it becomes owed first,
+// as does each page that must not go alone.
+std::uint64_t DiscardPlan::plan_huge_pages(bool may_owe, Outcome& outcome) {
+  std::uint64_t owed = 0;
   // Pieces may share a huge page, by the thousand where it is of 1 GiB: each is looked at once.
-  const MemoryRegion* looked_region = nullptr;
+  const MemoryRegion* region = nullptr;
+  Granules granules;
   Pfn looked_up_to = 0;
+  bool complete = false;
   for (const Piece& piece : huge_pieces_) {
-    const MemoryRegion* region = piece.region;
-    const PageRange pages = piece.pages;
-    const std::uint64_t granule = region->host_page_bytes >> kPageShift;
-    const Pfn base = region->pages().first;
-    Pfn next = base + (pages.first - base) / granule * granule;
-    ledger_->owe({dense_index(*region, pages.first), pages.count});
-    if (std::exchange(looked_region, region) != region) looked_up_to = 0;
-    for (; next < pages.end(); next += granule) {
-      const bool first_look = next >= looked_up_to;
-      looked_up_to = std::max(looked_up_to, next + granule);
-      const PageRange whole{next, granule};
-      const bool named = pages.first <= next && pages.end() >= whole.end();
-      const bool complete =
-          named ||
-          (may_owe && first_look && ledger_->all_ballooned({dense_index(*region, next), granule}));
-      if (complete) {
-        add_huge_run(*region, whole);
-      } else if (!may_owe) {
-        const Pfn first = std::max(pages.first, next);
-        const Pfn end = std::min(pages.end(), whole.end());
-        outcome.forgone_pages += ledger_->settle({dense_index(*region, first), end - first});
+    if (std::exchange(region, piece.region) != piece.region) {
+      granules = granules_of(*region, policy_);
+      looked_up_to = 0;
+    }
+    for (PageRange rest = piece.pages; rest.count != 0;) {
+      const PageRange whole = granules.of(rest.first);
+      const PageRange part{rest.first, std::min(rest.end(), whole.end()) - rest.first};
+      rest = {part.end(), rest.count - part.count};
+      if (whole.end() > looked_up_to) {
+        looked_up_to = whole.end();
+        complete =
+            part == whole ||
+            (may_owe && ledger_->all_ballooned({dense_index(*region, whole.first), whole.count}));
+        if (complete) add_huge_run(*region, whole);
       }
+      if (!complete && !granules.only_whole) {
+        add_page_run(*region, part);
+        continue;
+      }
+      const PageRange dense{dense_index(*region, part.first), part.count};
+      ledger_->owe(dense);
+      owed += part.count;
+      if (!complete && !may_owe) outcome.forgone_pages += ledger_->settle(dense);
     }
   }
+  return owed;
 }
 
 DiscardPlan::Settled DiscardPlan::settle_pages(const DiscardReport& report, bool may_owe) {

@@ -118,6 +118,8 @@ class Ledger {
     return ballooned_.count(pages) == pages.count;
   }
 
+  [[nodiscard]] bool none_ballooned(PageRange pages) const { return ballooned_.count(pages) == 0; }
+
   void clear();
 
   // Books pages, of which nothing is booked here, as those from `from_first` on are in another

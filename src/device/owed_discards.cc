@@ -5,6 +5,7 @@
 #include <cassert>
 #include <utility>
 
+#include "device/granules.h"
 #include "device/host_runs.h"
 
 namespace vballoon {
@@ -17,11 +18,14 @@ constexpr std::size_t kMaxRuns = 1024;
 PageRange guest_pages(const MemoryRegion& region, PageRange dense) {
   return {region.pages().first + (dense.first - region.first_page_index), dense.count};
 }
+PageRange dense_pages(const MemoryRegion& region, PageRange pages) {
+  return {region.first_page_index + (pages.first - region.pages().first), pages.count};
+}
 
 }  // namespace
 
-OwedDiscards::OwedDiscards(const GuestMemory& memory, Ledger& ledger)
-    : memory_(&memory), ledger_(ledger) {
+OwedDiscards::OwedDiscards(const GuestMemory& memory, Ledger& ledger, HugePagePolicy policy)
+    : memory_(&memory), ledger_(ledger), policy_(policy) {
   runs_.reserve(kMaxRuns);
   pages_.reserve(kMaxRuns);
 }
@@ -48,30 +52,38 @@ std::span<const HostRun> OwedDiscards::take() {
 
 // From the cursor to the end of the region, or until there is enough.
 void OwedDiscards::take_from(const MemoryRegion& region) {
-  const std::uint64_t base = region.first_page_index;
-  const std::uint64_t end = base + region.pages().count;
-  const std::uint64_t granule = region.host_page_bytes >> kPageShift;
+  const std::uint64_t end = region.first_page_index + region.pages().count;
+  const Granules granules = granules_of(region, policy_);
   while (!full()) {
-    PageRange run = ledger_.next_owed(cursor_, end);
+    const PageRange run = ledger_.next_owed(cursor_, end);
     cursor_ = run.end();
     if (run.count == 0) return;
-    if (granule == 1) {
-      run.count = std::min(run.count, (kMaxBytes - taken_bytes_) >> kPageShift);
-      cursor_ = run.end();
-      take_run(region, run);
+    const auto [before, inside, behind] = granules.cut(guest_pages(region, run));
+    if (before.count != 0 || inside.count == 0) {
+      PageRange pages = before.count != 0 ? before : behind;
+      pages.count = std::min(pages.count, (kMaxBytes - taken_bytes_) >> kPageShift);
+      take_run(region, pages);
+      cursor_ = dense_pages(region, pages).end();
       continue;
     }
-    const std::uint64_t first = base + (run.first - base) / granule * granule;
-    cursor_ = first + granule;
-    if (ledger_.all_ballooned({first, granule})) take_run(region, {first, granule});
+    const PageRange whole = granules.of(inside.first);
+    const bool complete = ledger_.all_ballooned(dense_pages(region, whole));
+    const PageRange part{inside.first, std::min(inside.end(), whole.end()) - inside.first};
+    if (complete || !granules.only_whole) take_run(region, complete ? whole : part);
+    cursor_ = dense_pages(region, complete || granules.only_whole ? whole : part).end();
   }
 }
 
-void OwedDiscards::take_run(const MemoryRegion& region, PageRange dense) {
-  const PageRange pages = guest_pages(region, dense);
+// Runs that follow one another are one: a pass goes from one huge page to the next.
+void OwedDiscards::take_run(const MemoryRegion& region, PageRange pages) {
+  taken_bytes_ += pages.bytes();
+  if (!runs_.empty() && runs_.back().region == &region && pages_.back().end() == pages.first) {
+    pages_.back().count += pages.count;
+    runs_.back().length += pages.bytes();
+    return;
+  }
   runs_.push_back(host_run(region, pages));
   pages_.push_back(pages);
-  taken_bytes_ += dense.bytes();
 }
 
 std::uint64_t OwedDiscards::settle(std::vector<DiscardFailure> failures) {
@@ -86,9 +98,10 @@ void OwedDiscards::restart() {
   added_ = false;
 }
 
-void OwedDiscards::use(const GuestMemory& memory) {
+void OwedDiscards::use(const GuestMemory& memory, HugePagePolicy policy) {
   assert(!in_kernel());
   memory_ = &memory;
+  policy_ = policy;
   restart();
 }
 

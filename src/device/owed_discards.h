@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "device/ledger.h"
+#include "vballoon/balloon_device.h"
 #include "vballoon/discarder.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/page_range.h"
@@ -22,12 +23,13 @@ namespace vballoon {
 
 class OwedDiscards {
  public:
-  // Both must outlive this, or the use of them.
-  OwedDiscards(const GuestMemory& memory, Ledger& ledger);
+  // Both must outlive this, or the use of them. Takes a usable policy.
+  OwedDiscards(const GuestMemory& memory, Ledger& ledger,
+               HugePagePolicy policy = HugePagePolicy::kSplit);
 
   // The next runs, as much as one call to the kernel should have; none at the end of a pass. A huge
-  // host page is taken when all of it is in the balloon. What is taken stays owed until it is
-  // settled.
+  // page is taken as a whole when all of it is in the balloon, and only then where it must not be
+  // split. What is taken stays owed until it is settled.
   [[nodiscard]] std::span<const HostRun> take();
   // Books what the kernel took, which is all but this; returns the pages that are owed no more.
   std::uint64_t settle(std::vector<DiscardFailure> refused);
@@ -36,7 +38,7 @@ class OwedDiscards {
   void added() { added_ = true; }
   void restart();
   // Goes on with another memory and the ledger of that; nothing may be in the kernel.
-  void use(const GuestMemory& memory);
+  void use(const GuestMemory& memory, HugePagePolicy policy = HugePagePolicy::kSplit);
 
   // Something was taken and is not settled.
   [[nodiscard]] bool in_kernel() const { return !runs_.empty(); }
@@ -45,11 +47,12 @@ class OwedDiscards {
 
  private:
   void take_from(const MemoryRegion& region);
-  void take_run(const MemoryRegion& region, PageRange dense);
+  void take_run(const MemoryRegion& region, PageRange pages);
   [[nodiscard]] bool full() const;
 
   const GuestMemory* memory_;
   Ledger& ledger_;
+  HugePagePolicy policy_;
   std::uint64_t cursor_ = 0;  // dense page index
   bool added_ = false;
   std::vector<HostRun> runs_;      // what was taken last

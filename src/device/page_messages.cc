@@ -5,37 +5,31 @@
 #include <cassert>
 #include <utility>
 
+#include "device/granules.h"
+
 namespace vballoon {
-namespace {
-
-std::uint64_t pages_of_largest_host_page(const GuestMemory& memory) {
-  std::uint64_t bytes = kPageSize;
-  for (const MemoryRegion& region : memory.regions()) {
-    bytes = std::max(bytes, region.host_page_bytes);
-  }
-  return bytes >> kPageShift;
-}
-
-}  // namespace
-
-void PageMessages::use(const GuestMemory& memory) {
+void PageMessages::use(const GuestMemory& memory, HugePagePolicy policy) {
   memory_ = &memory;
-  granule_ = pages_of_largest_host_page(memory);
+  policy_ = policy;
 }
 
 std::uint64_t PageMessages::order() {
   return std::exchange(ordered_, true) ? 0 : reader.order_batch();
 }
 
-// Where a range is cut so that about `pages` pages stand in front: on a page number that is a
-// multiple of the granule, and not in a hole. A bitmap can name 2^52 pages, and what lies outside
-// guest memory must not be gone through piece by piece.
+// Where a range is cut so that about `pages` pages stand in front: not in a huge page that goes
+// only as a whole, and not in a hole. A bitmap can name 2^52 pages, and what lies outside guest
+// memory must not be gone through piece by piece.
 Pfn PageMessages::cut_in(PageRange range, std::uint64_t pages) const {
-  const Pfn down = (range.first + pages) / granule_ * granule_;
-  const Pfn cut = down > range.first ? down : down + granule_;
-  const MemoryRegion* const region = memory_->find_or_next(cut);
+  const MemoryRegion* const region = memory_->find_or_next(range.first + pages);
   if (region == nullptr) return range.end();
-  return std::min(range.end(), std::max(cut, region->pages().first));
+  Pfn cut = std::max(range.first + pages, region->pages().first);
+  const Granules granules = granules_of(*region, policy_);
+  if (granules.only_whole && granules.has(cut)) {
+    const PageRange whole = granules.of(cut);
+    cut = whole.first > range.first ? whole.first : whole.end();
+  }
+  return std::min(range.end(), cut);
 }
 
 std::span<const PageRange> PageMessages::next_portion(std::uint64_t pages) {

@@ -14,6 +14,7 @@
 
 #include "base/page_ranges.h"
 #include "device/message_reader.h"
+#include "vballoon/balloon_device.h"
 #include "vballoon/device_queue.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/page_range.h"
@@ -22,10 +23,12 @@ namespace vballoon {
 
 class PageMessages {
  public:
-  // `memory` must outlive this, or its use.
-  explicit PageMessages(const GuestMemory& memory) { use(memory); }
+  // `memory` must outlive this, or its use. Takes a usable policy.
+  explicit PageMessages(const GuestMemory& memory, HugePagePolicy policy = HugePagePolicy::kSplit) {
+    use(memory, policy);
+  }
   // What follows is about another memory.
-  void use(const GuestMemory& memory);
+  void use(const GuestMemory& memory, HugePagePolicy policy);
 
   MessageReader reader;
   // The message that `reader` stands in, or that is to be begun.
@@ -38,9 +41,9 @@ class PageMessages {
   [[nodiscard]] bool pending() { return dealt_ < reader.batch().size(); }
   // Puts the batch in order, unless that was done; returns how many pages were named again.
   std::uint64_t order();
-  // The next ranges of the batch, of at most `pages` pages of guest memory (but a whole host page,
-  // however large, and what is named outside, which costs nothing). They are dealt with by that.
-  // Requires pending() and order(). Valid until the next call.
+  // The next ranges of the batch, of at most `pages` pages of guest memory (but a whole huge
+  // page that must not be split, however large, and what is named outside, which costs nothing).
+  // They are dealt with by that. Requires pending() and order(). Valid until the next call.
   [[nodiscard]] std::span<const PageRange> next_portion(std::uint64_t pages);
   void clear_batch();
   // Forgets what was read, and reads no more of the message that is current; it stays unanswered,
@@ -65,7 +68,7 @@ class PageMessages {
   [[nodiscard]] Pfn cut_in(PageRange range, std::uint64_t pages) const;
 
   const GuestMemory* memory_ = nullptr;
-  std::uint64_t granule_ = 1;  // pages of the largest host page: one named whole stays whole
+  HugePagePolicy policy_ = HugePagePolicy::kSplit;
   std::size_t dealt_ = 0;
   std::optional<PageRange> rest_;  // of the range at `dealt_`, whose beginning was given out
   bool ordered_ = false;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "device/balloon_device_impl.h"
+#include "memory/huge_pages.h"
 #include "memory/will_need.h"
 
 namespace vballoon {
@@ -58,20 +59,43 @@ void BalloonDevice::Impl::inflate(std::span<const PageRange> pages) {
 }
 
 void BalloonDevice::Impl::deflate(std::span<const PageRange> pages) {
+  const bool collapses = options.deflate_action == DeflateAction::kCollapse;
   {
     // The guest writes to these pages as soon as it has the answer.
     std::unique_lock lock(state_lock);
     owed_discards_settled.wait(lock, [&] { return !owed_discards.in_kernel(pages); });
-    const auto outcome = plan.deflate(pages);
+    const auto outcome = collapses ? plan.deflate_huge(pages) : plan.deflate(pages);
     book(outcome, Errc::kPageNotInflated);
     metrics.deflated_bytes += (outcome.booked.pages - outcome.booked.unchanged) << kPageShift;
     metrics.stages.translate += lap();
   }
-  if (options.deflate_action != DeflateAction::kWillNeed) return;
-  plan.translate(pages);
-  advise_will_need(plan.page_runs());
+  std::uint64_t collapsed_bytes = 0;
+  switch (options.deflate_action) {
+    case DeflateAction::kNothing:
+      return;
+    case DeflateAction::kWillNeed:
+      plan.translate(pages);
+      advise_will_need(plan.page_runs());
+      break;
+    case DeflateAction::kCollapse:
+      collapsed_bytes = collapse_runs();
+      break;
+  }
   const std::lock_guard guard(state_lock);
+  metrics.collapsed_bytes += collapsed_bytes;
   metrics.stages.discard += lap();
+}
+
+// A huge page takes the kernel a while, and the guest may name as many as it has.
+std::uint64_t BalloonDevice::Impl::collapse_runs() const {
+  std::uint64_t bytes = 0;
+  for (const HostRun& run : plan.huge_runs()) {
+    const std::size_t huge = run.region->huge_page_bytes;
+    for (std::size_t at = 0; at < run.length && !should_stop(); at += huge) {
+      if (collapse({run.address + at, huge, run.region})) bytes += huge;
+    }
+  }
+  return bytes;
 }
 
 // Pages that are free in the guest, and that it may use again as soon as the report is answered:

@@ -48,7 +48,8 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
   for (std::size_t index = 0; index < queues.size(); ++index) {
     if (queues[index].ring.ready()) moved[index] = move_queue(queues[index], to, with);
   }
-  DiscardPlan moved_plan(*to, ledger, MessageReader::kMaxBatchRanges);
+  const HugePagePolicy huge_pages = policy_for(*to);
+  DiscardPlan moved_plan(*to, ledger, MessageReader::kMaxBatchRanges, huge_pages);
 
   lock.lock();
   wait_for_owed_discards(lock);
@@ -64,7 +65,7 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
   metrics.forgone_bytes += (ledger.owed_pages() - carried.owed_pages()) << kPageShift;
   ledger = std::move(carried);
   plan = std::move(moved_plan);
-  owed_discards.use(*to);
+  owed_discards.use(*to, huge_pages);
   owed_discards.added();
   memory.swap(to);
   bool broken = false;
@@ -75,7 +76,7 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
     broken = broken || (moved[index] && !goes_on);
     unanswered = unanswered || (!goes_on && queue.pages && queue.pages->unanswered());
     queue.stop();
-    if (queue.pages) queue.pages->use(*memory);
+    if (queue.pages) queue.pages->use(*memory, huge_pages);
     if (!goes_on) continue;
     queue.ring = std::move(moved[index]->ring);
     queue.go_on(moved[index]->state, std::move(moved[index]->held));

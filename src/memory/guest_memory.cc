@@ -18,6 +18,8 @@ namespace {
 // Below this no sum of an address, a length and an alignment can overflow.
 constexpr std::uint64_t kAddressLimit = std::uint64_t{1} << 63;
 
+constexpr std::uint64_t kMaxHugePageBytes = std::uint64_t{1} << 30;
+
 std::string describe(std::uint64_t guest_address, std::uint64_t bytes, std::string_view problem) {
   return fmt::format("region of {} at guest address {:#x} {}", format_bytes(bytes), guest_address,
                      problem);
@@ -51,6 +53,11 @@ Result<void> check_borrowed(const BorrowedRegion& region) {
   const std::uint64_t page_bytes = region.host_page_bytes;
   if (!std::has_single_bit(page_bytes) || page_bytes < kPageSize) {
     return invalid(address, region.bytes, "has an impossible host page size");
+  }
+  const std::uint64_t huge_bytes = region.huge_page_bytes;
+  if (huge_bytes != 0 && (!std::has_single_bit(huge_bytes) || huge_bytes <= page_bytes ||
+                          huge_bytes > kMaxHugePageBytes || page_bytes != kPageSize)) {
+    return invalid(address, region.bytes, "has an impossible size of transparent huge pages");
   }
   if (auto ok = check_layout({address, region.bytes}, page_bytes); !ok) return ok;
   if (region.host == nullptr) return invalid(address, region.bytes, "has no host address");
@@ -155,6 +162,7 @@ Result<std::shared_ptr<const GuestMemory>> GuestMemory::borrow(
                                 .fd_offset = region.fd_offset,
                                 .shared = region.shared,
                                 .host_page_bytes = region.host_page_bytes,
+                                .huge_page_bytes = region.huge_page_bytes,
                                 .method = method_of(region)});
   }
   const Result<std::uint64_t> pages = arrange(memory->regions_);

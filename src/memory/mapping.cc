@@ -12,10 +12,10 @@
 #include <string_view>
 #include <utility>
 
+#include "memory/huge_pages.h"
+
 namespace vballoon {
 namespace {
-
-constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 
 std::string_view name_of(Backing backing) {
   switch (backing) {
@@ -69,6 +69,13 @@ void* map_aligned(std::uint64_t bytes, int flags, int fd) {
   return mapped;
 }
 
+// Shared memory has rules and a setting of its own.
+bool may_have_huge_pages(const AllocateOptions& options) {
+  if (options.backing != Backing::kAnonymous) return false;
+  return options.thp == ThpMode::kOn ||
+         (options.thp == ThpMode::kSystem && huge_pages_unless_refused());
+}
+
 // True unless huge pages were asked for and the kernel has none; refusing them never fails.
 bool advise_thp(const MemoryRegion& region, ThpMode thp) {
   switch (thp) {
@@ -95,7 +102,8 @@ Result<MemoryRegion> map_region(const RegionLayout& layout, const AllocateOption
   MemoryRegion region{.guest_address = layout.guest_address,
                       .bytes = layout.bytes,
                       .shared = backing != Backing::kAnonymous,
-                      .host_page_bytes = host_page_bytes(backing)};
+                      .host_page_bytes = host_page_bytes(backing),
+                      .huge_page_bytes = may_have_huge_pages(options) ? kHugePageBytes : 0};
   region.method = region.shared ? DiscardMethod::kRemove : DiscardMethod::kDontNeed;
 
   int flags = MAP_PRIVATE | MAP_ANONYMOUS;

@@ -10,6 +10,7 @@
 
 #include "base/page_ranges.h"
 #include "device/device_fixture.h"
+#include "device/plan_fixture.h"
 #include "device/two_mib_pages.h"
 #include "memory/residency.h"
 
@@ -18,51 +19,13 @@ namespace {
 
 using testing::borrow_memory;
 using ::testing::ElementsAre;
-using testing::guest_pages;
 using ::testing::IsEmpty;
 using testing::kHigh;
 using testing::kHole;
 using testing::kPagesPerHugePage;
 using testing::kPastEnd;
 using testing::kTwoMib;
-
-// A plan with its ledger; the test plays the discarder.
-class PlanFixture : public ::testing::Test {
- protected:
-  explicit PlanFixture(std::shared_ptr<const GuestMemory> memory) : memory_(std::move(memory)) {}
-
-  DiscardPlan::Outcome inflate(PageRanges batch, bool may_owe = true) {
-    return plan_.inflate(batch, may_owe);
-  }
-  DiscardPlan::Outcome deflate(PageRanges batch) { return plan_.deflate(batch); }
-
-  static PageRanges pages(std::span<const HostRun> runs) {
-    PageRanges all;
-    for (const HostRun& run : runs) all.push_back(guest_pages(run));
-    return all;
-  }
-  PageRanges page_runs() const { return pages(plan_.page_runs()); }
-  PageRanges huge_runs() const { return pages(plan_.huge_runs()); }
-
-  // The run of these pages as a piece that the kernel refused.
-  DiscardFailure refused(PageRange range) const {
-    std::vector<HostRun> runs;
-    memory_->translate(range, runs);
-    return {runs.at(0), ENOMEM};
-  }
-  DiscardPlan::Settled settle_pages(std::uint64_t freed, std::vector<DiscardFailure> failures,
-                                    bool may_owe) {
-    return plan_.settle_pages({freed << kPageShift, 1, std::move(failures)}, may_owe);
-  }
-  DiscardPlan::Settled settle_huge(std::vector<DiscardFailure> failures, bool may_owe = true) {
-    DiscardReport report{0, 1, std::move(failures)};
-    return plan_.settle_huge(report, may_owe);
-  }
-
-  std::shared_ptr<const GuestMemory> memory_;
-  Ledger ledger_{memory_->page_count()};
-  DiscardPlan plan_{*memory_, ledger_, 64};
-};
+using testing::PlanFixture;
 
 // Regions of 4 KiB pages with a hole between them.
 class DiscardPlanTest : public PlanFixture {
@@ -215,7 +178,7 @@ TEST_F(HugePagePlanTest, PartOfAHugePageIsOwed) {
   EXPECT_EQ(ledger_.owed_pages(), kN - 1);
 }
 
-TEST_F(HugePagePlanTest, LaterMessageThatCompletesAHugePagePaysForAllOfIt) {
+TEST_F(HugePagePlanTest, BAL_D_05_LaterMessageThatCompletesAHugePagePaysForAllOfIt) {
   inflate({{kN + 1, kN - 1}});
 
   inflate({{kN, 1}});

@@ -24,8 +24,9 @@ using testing::kTwoMib;
 
 class OwedDiscardsTest : public ::testing::Test {
  protected:
-  explicit OwedDiscardsTest(std::shared_ptr<const GuestMemory> memory = testing::memory_with_hole())
-      : memory_(std::move(memory)) {}
+  explicit OwedDiscardsTest(std::shared_ptr<const GuestMemory> memory = testing::memory_with_hole(),
+                            HugePagePolicy policy = HugePagePolicy::kSplit)
+      : memory_(std::move(memory)), owed_(*memory_, ledger_, policy) {}
 
   // Pages of the balloon that are owed, by their number in the dense table.
   void owe(PageRange dense) {
@@ -50,7 +51,7 @@ class OwedDiscardsTest : public ::testing::Test {
 
   std::shared_ptr<const GuestMemory> memory_;
   Ledger ledger_{memory_->page_count()};
-  OwedDiscards owed_{*memory_, ledger_};
+  OwedDiscards owed_;
 };
 
 TEST_F(OwedDiscardsTest, NothingIsTakenWhenNothingIsOwed) { EXPECT_THAT(take(), IsEmpty()); }
@@ -199,6 +200,53 @@ TEST_F(OwedDiscardsOfHugePagesTest, BAL_D_05_HugePageThatIsNotWholeStaysOwed) {
 
   EXPECT_THAT(take(), IsEmpty());
   EXPECT_EQ(ledger_.owed_pages(), kPagesPerHugePage - 1);
+}
+
+TEST_F(OwedDiscardsOfHugePagesTest, HugePagesThatFollowOneAnotherAreOneRun) {
+  owe({0, 2 * kPagesPerHugePage});
+
+  EXPECT_THAT(take(), ElementsAre(PageRange{0, 2 * kPagesPerHugePage}));
+  EXPECT_EQ(owed_.settle({}), 2 * kPagesPerHugePage);
+}
+
+// Two transparent huge pages.
+class OwedDiscardsOfTransparentPagesTest : public OwedDiscardsTest {
+ protected:
+  static constexpr std::uint64_t kN = kPagesPerHugePage;
+
+  explicit OwedDiscardsOfTransparentPagesTest(HugePagePolicy policy = HugePagePolicy::kHeal)
+      : OwedDiscardsTest(borrow_memory({{0, 2 * kTwoMib, kPageSize, kTwoMib}}), policy) {}
+};
+
+TEST_F(OwedDiscardsOfTransparentPagesTest, PartsAreTakenAsTheyAre) {
+  owe({5, 3});
+  owe({kN - 2, 4});
+
+  EXPECT_THAT(take(), ElementsAre(PageRange{5, 3}, PageRange{kN - 2, 4}));
+}
+
+TEST_F(OwedDiscardsOfTransparentPagesTest, LastPartOfOneIsTakenWithTheWhole) {
+  owe({0, kN - 1});
+  take();
+  owed_.settle({});
+  owe({kN - 1, 1});
+
+  EXPECT_THAT(take(), ElementsAre(PageRange{0, kN}));
+  EXPECT_EQ(owed_.settle({}), 1u) << "the others were freed before";
+}
+
+class OwedDiscardsOfKeptPagesTest : public OwedDiscardsOfTransparentPagesTest {
+ protected:
+  OwedDiscardsOfKeptPagesTest() : OwedDiscardsOfTransparentPagesTest(HugePagePolicy::kKeepWhole) {}
+};
+
+TEST_F(OwedDiscardsOfKeptPagesTest, PartStaysOwedAndTheWholeIsTaken) {
+  owe({5, 3});
+  owe({kN, kN});
+
+  EXPECT_THAT(take(), ElementsAre(PageRange{kN, kN}));
+  EXPECT_EQ(owed_.settle({}), kN);
+  EXPECT_EQ(ledger_.owed_pages(), 3u);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Guest memory that says of ordinary memory that the kernel takes it back in pages of 2 MiB only,
-// so that tests of huge pages need none.
+// or has huge pages behind it, so that tests of huge pages need none.
 #ifndef VBALLOON_TESTS_DEVICE_TWO_MIB_PAGES_H_
 #define VBALLOON_TESTS_DEVICE_TWO_MIB_PAGES_H_
 
@@ -22,6 +22,7 @@ struct TestRegion {
   std::uint64_t guest_address = 0;
   std::uint64_t bytes = 0;
   std::uint64_t host_page_bytes = kTwoMib;
+  std::uint64_t huge_page_bytes = 0;
 };
 
 inline std::shared_ptr<const GuestMemory> borrow_memory(const std::vector<TestRegion>& layout) {
@@ -46,7 +47,8 @@ inline std::shared_ptr<const GuestMemory> borrow_memory(const std::vector<TestRe
     regions.push_back({.guest_address = part.guest_address,
                        .bytes = part.bytes,
                        .host = static_cast<std::byte*>(mapping),
-                       .host_page_bytes = part.host_page_bytes});
+                       .host_page_bytes = part.host_page_bytes,
+                       .huge_page_bytes = part.huge_page_bytes});
   }
   borrowed->memory = GuestMemory::borrow(regions).value();
   return {borrowed, borrowed->memory.get()};

@@ -21,6 +21,7 @@ struct GuardedRegion {
   std::uint64_t guest_address = 0;
   std::uint64_t bytes = 0;
   std::uint64_t host_page_bytes = kPageSize;  // pretended: the mapping has pages of 4 KiB
+  std::uint64_t huge_page_bytes = 0;          // pretended as well
 };
 
 // Never unmapped: made once, for all inputs.
@@ -42,7 +43,8 @@ inline std::shared_ptr<const GuestMemory> make_guarded_memory(
     borrowed.push_back({.guest_address = region.guest_address,
                         .bytes = region.bytes,
                         .host = host,
-                        .host_page_bytes = region.host_page_bytes});
+                        .host_page_bytes = region.host_page_bytes,
+                        .huge_page_bytes = region.huge_page_bytes});
   }
   auto memory = GuestMemory::borrow(borrowed);
   check(memory.has_value(), "the regions make a guest memory");

@@ -83,7 +83,10 @@ class Session {
     options.dialect = static_cast<Dialect>(kind % all_dialects().size());
     options.dialect_bit = kDialectBit;
     options.features = take_features(input_).without_bit(kDialectBit);
-    options.deflate_action = (more & 1) != 0 ? DeflateAction::kWillNeed : DeflateAction::kNothing;
+    const DeflateAction action =
+        kind / 64 == 3 ? DeflateAction::kCollapse : DeflateAction::kWillNeed;
+    options.deflate_action = (more & 1) != 0 ? action : DeflateAction::kNothing;
+    options.huge_pages = static_cast<HugePagePolicy>(kind / 64 % 3);
     options.numbering = (more & 2) != 0 ? QueueNumbering::kFixed : QueueNumbering::kDense;
     if ((more & 4) != 0) options.wide_pfns = (more & 8) != 0;
     options.write_behind = (more & 16) != 0;

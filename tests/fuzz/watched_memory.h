@@ -25,7 +25,8 @@
 
 namespace vballoon::fuzz {
 
-// Pages [0, 96), [128, 160) in host pages of four, [192, 256), and [512, 584) of the driver.
+// Pages [0, 96), [128, 160) in host pages of four, [192, 256) with transparent huge pages of four,
+// and [512, 584) of the driver.
 inline constexpr Pfn kFourfold = 128;
 inline constexpr Pfn kDriverPages = 512;
 inline constexpr std::uint64_t kDriverPageCount = 72;
@@ -39,7 +40,7 @@ class WatchedMemory {
   WatchedMemory()
       : memory_(make_guarded_memory({{0, 96 * kPageSize},
                                      {kFourfold * kPageSize, 32 * kPageSize, 4 * kPageSize},
-                                     {192 * kPageSize, 64 * kPageSize},
+                                     {192 * kPageSize, 64 * kPageSize, kPageSize, 4 * kPageSize},
                                      {kDriverPages * kPageSize, kDriverPageCount * kPageSize}})) {
     check(memory_->page_count() == kWatchedPages, "the regions are as large as they should be");
     for (std::size_t page = 0; page < kWatchedPages; ++page) fill(page);

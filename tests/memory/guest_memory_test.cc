@@ -247,6 +247,11 @@ INSTANTIATE_TEST_SUITE_P(
                   "host page size"},
         BadRegion{"HostPageOfTwoKiB", [](BorrowedRegion& r) { r.host_page_bytes = 2 << 10; },
                   "host page size"},
+        BadRegion{"HugePageOfThreeMiB", [](BorrowedRegion& r) { r.huge_page_bytes = 3 << 20; },
+                  "size of transparent huge pages"},
+        BadRegion{"HugePageThatIsNoLarger",
+                  [](BorrowedRegion& r) { r.huge_page_bytes = r.host_page_bytes; },
+                  "size of transparent huge pages"},
         BadRegion{"PunchHoleWithoutAFile",
                   [](BorrowedRegion& r) {
                     r.shared = true;

@@ -148,6 +148,17 @@ TEST(MappingTest, MemoryOfThePoolConsistsOfHugePages) {
   EXPECT_EQ(region.host_page_bytes, 2 * kMiB);
 }
 
+TEST(MappingTest, RegionSaysWhetherHugePagesMayLieBehindIt) {
+  const auto huge_page_bytes = [](const AllocateOptions& options) {
+    return allocate(kMiB, options).value()->regions()[0].huge_page_bytes;
+  };
+  const bool always = selected_word("/sys/kernel/mm/transparent_hugepage/enabled") == "always";
+
+  EXPECT_EQ(huge_page_bytes({.thp = ThpMode::kOff}), 0u);
+  EXPECT_EQ(huge_page_bytes({.thp = ThpMode::kSystem}), always ? 2 * kMiB : 0u);
+  EXPECT_EQ(huge_page_bytes({Backing::kMemfd, ThpMode::kSystem}), 0u);
+}
+
 class ThpTest : public ::testing::Test {
  protected:
   // What smaps says about huge pages in 8 MiB, all touched.
@@ -167,6 +178,7 @@ TEST_F(ThpTest, AnonymousMemoryThatAsksGetsHugePages) {
   if (setting("enabled") == "never") GTEST_SKIP() << "transparent_hugepage/enabled is never";
 
   EXPECT_EQ(huge_bytes({.thp = ThpMode::kOn}, "AnonHugePages"), 8 * kMiB);
+  EXPECT_EQ(allocate(kMiB, {.thp = ThpMode::kOn}).value()->regions()[0].huge_page_bytes, 2 * kMiB);
 }
 
 TEST_F(ThpTest, AnonymousMemoryThatRefusesGetsNone) {

@@ -28,12 +28,15 @@ namespace {
 
 constexpr std::chrono::nanoseconds kSecond = std::chrono::seconds(1);
 
+// What the host has behind the guest.
+enum class HostPages { kSmall, kHuge, kTransparentHuge };
+
 // What the host does with pages.
 struct Policy {
   std::string name;
   BalloonOptions device = {};
   DiscardStrategy strategy = DiscardStrategy::kVectored;
-  bool huge_host_pages = false;
+  HostPages host_pages = HostPages::kSmall;
   // Until the guest uses pages early: the host inhibits discards, or the kernel refuses them.
   bool inhibits = false;
   bool refuses = false;
@@ -57,7 +60,18 @@ std::vector<Policy> policies() {
       {.name = "vectored_behind", .device = {.write_behind = true}},
       {.name = "in_small_turns", .device = {.budget = {.pages = 100, .bytes = 1}}},
       {.name = "will_need", .device = {.deflate_action = DeflateAction::kWillNeed}},
-      {.name = "huge_host_pages", .huge_host_pages = true, .forgoes = true},
+      {.name = "collapsed",
+       .device = {.deflate_action = DeflateAction::kCollapse, .huge_pages = HugePagePolicy::kSplit},
+       .host_pages = HostPages::kTransparentHuge},
+      {.name = "huge_host_pages", .host_pages = HostPages::kHuge, .forgoes = true},
+      {.name = "huge_pages_split",
+       .device = {.huge_pages = HugePagePolicy::kSplit},
+       .host_pages = HostPages::kTransparentHuge},
+      {.name = "huge_pages_healed", .host_pages = HostPages::kTransparentHuge},
+      {.name = "huge_pages_kept_whole",
+       .device = {.huge_pages = HugePagePolicy::kKeepWhole},
+       .host_pages = HostPages::kTransparentHuge,
+       .forgoes = true},
       {.name = "inhibited_and_resumed", .inhibits = true, .forgoes = true},
       {.name = "refused_and_drained", .refuses = true, .forgoes = true},
   };
@@ -84,6 +98,11 @@ class EarlyUseTest : public ::testing::TestWithParam<Policy> {
   static constexpr std::uint64_t kPages = 4096;
   static constexpr PageRange kOthers{0, 16};  // not the allocator's
 
+  void SetUp() override {
+    if (GetParam().name == "huge_pages_healed" && !healing_available()) {
+      GTEST_SKIP() << "the kernel keeps empty page tables";
+    }
+  }
   EarlyUseTest() {
     auto discarder = std::make_unique<RefusingDiscarder>(
         make_kernel_discarder({.strategy = GetParam().strategy}));
@@ -138,6 +157,16 @@ class EarlyUseTest : public ::testing::TestWithParam<Policy> {
     discarder_->refuses = false;
     (void)device().drain();
   }
+  static std::shared_ptr<const GuestMemory> memory_on(HostPages pages) {
+    constexpr std::uint64_t kBytes = kPages << kPageShift;
+    if (pages == HostPages::kSmall) {
+      return GuestMemory::allocate(std::vector<RegionLayout>{{0, kBytes}}).value();
+    }
+    const bool host = pages == HostPages::kHuge;
+    return testing::borrow_memory({{.bytes = kBytes,
+                                    .host_page_bytes = host ? testing::kTwoMib : kPageSize,
+                                    .huge_page_bytes = host ? 0 : testing::kTwoMib}});
+  }
   // Lets the guest write to pages that have left the balloon before the device hears of that, and
   // take others into it.
   void use_early() {
@@ -160,10 +189,7 @@ class EarlyUseTest : public ::testing::TestWithParam<Policy> {
     ASSERT_EQ(driver_->ballooned_pages(), pages);
   }
 
-  std::shared_ptr<const GuestMemory> memory_ =
-      GetParam().huge_host_pages
-          ? testing::borrow_memory({{0, kPages << kPageShift}})
-          : GuestMemory::allocate(std::vector<RegionLayout>{{0, kPages << kPageShift}}).value();
+  std::shared_ptr<const GuestMemory> memory_ = memory_on(GetParam().host_pages);
   sim::PageAllocator allocator_{PageRanges{{kOthers.end(), kPages - kOthers.end()}}};
   sim::GuestKernel kernel_{allocator_, {.memory = memory_}};
   std::chrono::nanoseconds now_{0};
