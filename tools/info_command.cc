@@ -67,6 +67,7 @@ int run_info(bool json, std::FILE* out) {
         {"huge_pages_total", facts.huge_pages_total},
         {"huge_pages_free", facts.huge_pages_free},
         {"vectored_discard", facts.vectored_discard},
+        {"healing", facts.healing},
         {"scattered_discard_ns_per_page", {{"per-page", *single}, {"vectored", *vectored}}}};
     fmt::print(out, "{}\n", document.dump(2));
     return kExitDone;
@@ -80,6 +81,8 @@ int run_info(bool json, std::FILE* out) {
              facts.huge_pages_total);
   fmt::print(out, "vectored discard        {}\n",
              facts.vectored_discard ? "yes" : "no (Linux 6.13 or later has it)");
+  fmt::print(out, "split huge pages heal   {}\n",
+             facts.healing ? "yes" : "no (Linux 6.14 or later on x86-64, with huge pages)");
   fmt::print(out,
              "scattered pages         {:.0f} ns each one by one, {:.0f} ns vectored: {:.1f}x\n",
              *single, *vectored, *single / *vectored);

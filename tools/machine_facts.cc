@@ -67,6 +67,7 @@ MachineFacts read_machine_facts() {
   facts.huge_pages_free = number_of(kMeminfo, "HugePages_Free");
   facts.huge_pages_total = number_of(kMeminfo, "HugePages_Total");
   facts.vectored_discard = vectored_discard_available();
+  facts.healing = healing_available();
   return facts;
 }
 

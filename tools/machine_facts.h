@@ -22,6 +22,7 @@ struct MachineFacts {
   std::uint64_t huge_pages_free = 0;   // in the kernel's pool of 2 MiB pages
   std::uint64_t huge_pages_total = 0;
   bool vectored_discard = false;
+  bool healing = false;  // of huge pages that were split
 };
 
 [[nodiscard]] MachineFacts read_machine_facts();

@@ -37,7 +37,14 @@ Choices<Dialect> all_modes() {
   return all;
 }
 
+Choices<ThpPolicy> all_policies() {
+  Choices<ThpPolicy> all;
+  for (const ThpPolicy& policy : kThpPolicies) all.emplace_back(policy.name, policy);
+  return all;
+}
+
 const Choices<Dialect> kModes = all_modes();
+const Choices<ThpPolicy> kPolicies = all_policies();
 const Choices<DiscardStrategy> kHosts{{"per-page", DiscardStrategy::kPerPage},
                                       {"merged", DiscardStrategy::kMerged},
                                       {"vectored", DiscardStrategy::kVectored}};
@@ -118,19 +125,20 @@ void add_number(CLI::App& app, const std::string& name, Number& value, std::uint
       ->type_name("N");
 }
 
-void add_modes(CLI::App& app, std::vector<Dialect>& modes, const std::string& help) {
+// One or more of them.
+template <typename Value>
+void add_choices(CLI::App& app, const std::string& name, std::vector<Value>& values,
+                 const Choices<Value>& choices, const std::string& help) {
   app.add_option_function<std::vector<std::string>>(
-         "--modes",
-         [&modes](const std::vector<std::string>& words) {
-           modes.clear();
-           for (const std::string& word : words) {
-             modes.push_back(value_of("--modes", word, kModes));
-           }
+         name,
+         [&values, &choices, name](const std::vector<std::string>& words) {
+           values.clear();
+           for (const std::string& word : words) values.push_back(value_of(name, word, choices));
          },
          help)
       ->delimiter(',')
-      ->option_text(words_of(kModes, ","))
-      ->type_name(words_of(kModes, ","));
+      ->option_text(words_of(choices, ","))
+      ->type_name(words_of(choices, ","));
 }
 
 void add_guest_options(CLI::App& app, CompareOptions& options) {
@@ -150,7 +158,8 @@ void add_guest_options(CLI::App& app, CompareOptions& options) {
 
 void add_way_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The ways to give memory back");
-  add_modes(app, options.modes, "How the guest names pages: one or more [pfn,bitmap,chunk]");
+  add_choices(app, "--modes", options.modes, kModes,
+              "How the guest names pages: one or more [pfn,bitmap,chunk]");
   add_choice(app, "--host", options.host, kHosts, "How the device asks the kernel [vectored]");
   app.add_flag("--write-behind", options.write_behind,
                "Rows MODE/write-behind too: answered first, discarded later");
@@ -197,7 +206,10 @@ int run(int argc, char** argv) {
       "Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
   ThpOptions thp_options;
   CLI::App& thp = *app.add_subcommand("thp", "Show how many huge pages a balloon leaves whole");
-  add_modes(thp, thp_options.modes, "How the guest names pages [pfn,cont,chunk,bitmap]");
+  add_choices(thp, "--modes", thp_options.modes, kModes,
+              "How the guest names pages [pfn,cont,chunk,bitmap]");
+  add_choices(thp, "--policies", thp_options.policies, kPolicies,
+              "What the host does about huge pages [all of them]");
   add_choice(thp, "--compaction", thp_options.compaction, kOnOff,
              "The guest moves pages to come to large blocks [on]");
   thp.add_flag("--json", thp_options.json, "Print one JSON document instead of the table");

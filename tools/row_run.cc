@@ -45,6 +45,7 @@ sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec
   // The baseline is what most devices do.
   const bool baseline = spec.mode == Dialect::kStandard && spec.host == DiscardStrategy::kPerPage;
   if (!baseline) machine.watch = std::chrono::microseconds(options.poll_us);
+  if (spec.host == DiscardStrategy::kPerPage) machine.device.huge_pages = HugePagePolicy::kSplit;
   return machine;
 }
 

@@ -14,6 +14,7 @@ namespace vballoon::tool {
 struct ThpOptions {
   std::vector<Dialect> modes{Dialect::kStandard, Dialect::kContPages, Dialect::kScatterGather,
                              Dialect::kPageBitmap};
+  std::vector<ThpPolicy> policies{kThpPolicies.begin(), kThpPolicies.end()};
   bool compaction = true;
   bool json = false;
   bool quiet = false;

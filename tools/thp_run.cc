@@ -6,40 +6,19 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <memory>
-#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "huge_pages.h"
+#include "machine_facts.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "vballoon/sim/machine.h"
 
 namespace vballoon::tool {
 namespace {
-
-constexpr std::uint64_t kHugePageBytes = 2 * kMiB;
-
-// Of the mappings that lie in a region.
-std::uint64_t huge_pages_of(const MemoryRegion& region) {
-  constexpr std::string_view kField = "AnonHugePages:";
-  const auto first = reinterpret_cast<std::uintptr_t>(region.host);
-  std::uint64_t kib = 0;
-  bool inside = false;
-  std::ifstream smaps("/proc/self/smaps");
-  for (std::string line; std::getline(smaps, line);) {
-    unsigned long begin = 0;
-    unsigned long end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) {
-      inside = begin >= first && end <= first + region.bytes;
-    } else if (inside && line.starts_with(kField)) {
-      kib += std::stoull(line.substr(kField.size()));
-    }
-  }
-  return kib * 1024 / kHugePageBytes;
-}
 
 std::uint32_t pages_of(std::uint64_t bytes) {
   return static_cast<std::uint32_t>(bytes >> kPageShift);
@@ -56,9 +35,7 @@ class ThpGuest {
 
   [[nodiscard]] sim::PageAllocator& allocator() { return allocator_; }
   [[nodiscard]] sim::GuestKernel& kernel() { return kernel_; }
-  [[nodiscard]] std::uint64_t huge_pages() const {
-    return huge_pages_of(memory_->regions().front());
-  }
+  [[nodiscard]] MappedMemory mapped() const { return mapped_memory_of(memory_->regions().front()); }
 
   // Pages that nobody can move.
   [[nodiscard]] bool boot(std::uint64_t bytes) {
@@ -77,7 +54,13 @@ class ThpGuest {
   [[nodiscard]] bool run_process(std::uint64_t bytes) {
     if (kernel_.alive(process_)) kernel_.exit(process_);
     process_ = kernel_.start_process();
-    return kernel_.touch(process_, 0, pages_of(bytes));
+    used_ = pages_of(bytes);
+    return kernel_.touch(process_, 0, used_);
+  }
+  // Lets that process have all that is free.
+  [[nodiscard]] bool use_what_is_free() {
+    const std::uint64_t free = allocator_.free_pages() - kernel_.watermarks().min;
+    return kernel_.touch(process_, used_, static_cast<std::uint32_t>(free));
   }
   void punch_holes(std::uint64_t bytes) {
     for (std::uint32_t page = 0; page < pages_of(bytes); page += 2) {
@@ -91,11 +74,39 @@ class ThpGuest {
   sim::PageAllocator allocator_;
   sim::GuestKernel kernel_;
   sim::ProcessId process_ = 0;
+  std::uint32_t used_ = 0;  // pages of it
 };
+
+// Those whose pages are all in the balloon, by number.
+std::vector<std::uint64_t> complete_huge_pages(const BalloonDevice& device,
+                                               const MemoryRegion& region) {
+  constexpr std::uint64_t kPages = kHugePageBytes >> kPageShift;
+  std::vector<std::uint64_t> complete;
+  for (std::uint64_t huge = 0; huge < region.bytes / kHugePageBytes; ++huge) {
+    std::uint64_t in = 0;
+    while (in < kPages && device.is_ballooned(region.pages().first + huge * kPages + in)) ++in;
+    if (in == kPages) complete.push_back(huge);
+  }
+  return complete;
+}
+
+std::uint64_t count_used(const std::vector<std::uint64_t>& numbers, const MemoryRegion& region) {
+  return static_cast<std::uint64_t>(std::ranges::count_if(numbers, [&region](std::uint64_t huge) {
+    return any_resident(region.host + huge * kHugePageBytes, kHugePageBytes);
+  }));
+}
+
+std::optional<std::uint64_t> count_huge(const std::vector<std::uint64_t>& numbers,
+                                        const MemoryRegion& region) {
+  const auto map = huge_page_map_of(region);
+  if (!map) return std::nullopt;
+  return std::ranges::count_if(numbers, [&map](std::uint64_t huge) { return (*map)[huge]; });
+}
 
 }  // namespace
 
-Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan) {
+Result<ThpRun> run_thp(Dialect mode, const ThpPolicy& policy, bool compaction,
+                       const ThpPlan& plan) {
   auto memory = GuestMemory::allocate(std::array{RegionLayout{0, plan.guest_memory}},
                                       {Backing::kAnonymous, ThpMode::kOn});
   if (!memory) return tl::unexpected(memory.error());
@@ -104,16 +115,19 @@ Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan) {
     return fail(Errc::kInvalidArgument, "the guest has not that much memory");
   }
   ThpRun run;
-  run.huge_before = guest.huge_pages();
+  run.huge_before = guest.mapped().huge_pages;
   if (run.huge_before == 0) {
     return fail(Errc::kNotSupported,
                 "the kernel gives no transparent huge pages; write madvise or always into "
                 "/sys/kernel/mm/transparent_hugepage/enabled");
   }
   guest.punch_holes(plan.process);
+  run.resident_before = guest.mapped().resident_bytes;
 
   sim::MachineOptions options;
   options.device.dialect = mode;
+  options.device.huge_pages = policy.inflate;
+  options.device.deflate_action = policy.deflate;
   options.driver.kernel = &guest.kernel();
   auto machine =
       sim::Machine::start(*memory, guest.allocator(), make_kernel_discarder(), std::move(options));
@@ -124,15 +138,25 @@ Result<ThpRun> run_thp(Dialect mode, bool compaction, const ThpPlan& plan) {
   run.inflate_ms = to_ms(inflated->wall);
   run.allocations_by_order = inflated->driver.allocations_by_order;
   run.moved_pages = guest.kernel().compaction().moved_pages;
-  run.huge_inflated = guest.huge_pages();
+  run.huge_inflated = guest.mapped().huge_pages;
+  run.resident_inflated = guest.mapped().resident_bytes;
+  run.owed_bytes = inflated->device.owed_bytes;
+  const MemoryRegion& region = (*memory)->regions().front();
+  const auto complete = complete_huge_pages((*machine)->device(), region);
+  run.huge_complete = complete.size();
   if (!inflated->reached) run.failure = "the guest ran short of memory";
 
   const auto deflated = (*machine)->resize(0);
   if (!deflated) return tl::unexpected(deflated.error());
   run.deflate_ms = to_ms(deflated->wall);
+  run.resident_deflated = guest.mapped().resident_bytes;
+  run.collapsed_bytes = (*machine)->device().metrics().collapsed_bytes;
   const std::uint64_t damaged = guest.kernel().damaged_pages();
   if (!guest.run_process(plan.process)) run.failure = "the guest did not get its memory back";
-  run.huge_reused = guest.huge_pages();
+  run.huge_reused = guest.mapped().huge_pages;
+  if (!guest.use_what_is_free()) run.failure = "the guest did not get its memory back";
+  run.complete_reused = count_used(complete, region);
+  run.complete_huge = count_huge(complete, region);
   if (const auto all = damaged + guest.kernel().damaged_pages(); all != 0) {
     run.failure = fmt::format("{} pages of the guest lost what they held", all);
   }

@@ -64,7 +64,8 @@ TEST(CliTest, HelpOfThpNamesEveryOption) {
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_THAT(finished.out,
               AllOf(HasSubstr("[pfn,cont,chunk,bitmap]"), HasSubstr("--compaction off|on "),
-                    HasSubstr("--json "), HasSubstr("--quiet ")));
+                    HasSubstr("--policies split,keep-whole,heal,collapse\n"), HasSubstr("--json "),
+                    HasSubstr("--quiet ")));
 }
 
 TEST(CliTest, CompactionThatIsNeitherOnNorOffIsUsage) {
@@ -216,7 +217,8 @@ TEST(CliTest, InfoSaysWhatTheMachineOffers) {
   EXPECT_EQ(finished.exit_code, 0);
   EXPECT_THAT(finished.out,
               AllOf(HasSubstr("kernel "), HasSubstr("memory "), HasSubstr("pool of huge pages "),
-                    HasSubstr("vectored discard "), HasSubstr("scattered pages ")));
+                    HasSubstr("vectored discard "), HasSubstr("split huge pages heal "),
+                    HasSubstr("scattered pages ")));
 }
 
 TEST(CliTest, InfoAsJsonIsOneDocument) {

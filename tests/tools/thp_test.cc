@@ -13,6 +13,7 @@
 #include "thp_command.h"
 #include "thp_run.h"
 #include "tools/command_process.h"
+#include "vballoon/discarder.h"
 
 namespace vballoon::tool {
 namespace {
@@ -36,8 +37,14 @@ class ThpTest : public ::testing::Test {
     }
   }
   static ThpRun run(Dialect mode, bool compaction = true) {
-    return run_thp(mode, compaction, kSmall).value();
+    return run_thp(mode, {}, compaction, kSmall).value();
   }
+  static ThpRun run_with(const ThpPolicy& policy, Dialect mode = Dialect::kStandard) {
+    return run_thp(mode, policy, true, kSmall).value();
+  }
+  static constexpr ThpPolicy kKeepWhole = kThpPolicies[1];
+  static constexpr ThpPolicy kHeal = kThpPolicies[2];
+  static constexpr ThpPolicy kCollapse = kThpPolicies[3];
 };
 
 TEST_F(ThpTest, ArraysOfSinglePagesSplitTheHugePagesOfTheProcess) {
@@ -73,34 +80,70 @@ TEST_F(ThpTest, ChunksMoveNothing) {
   EXPECT_EQ(done.moved_pages, 0u);
 }
 
+TEST_F(ThpTest, HugePagesThatAreKeptGoOnlyAsAWhole) {
+  const ThpRun done = run_with(kKeepWhole);
+
+  EXPECT_EQ(done.failure, "");
+  EXPECT_GE(done.huge_inflated + done.huge_complete, kTouched);
+  EXPECT_GE(done.owed_bytes, 32 * kMiB) << "of 48 MiB of holes";
+  EXPECT_LE(done.resident_before, done.resident_inflated + done.huge_complete * 2 * kMiB);
+}
+
+TEST_F(ThpTest, HugePagesThatWereCompleteAreHealed) {
+  if (!healing_available()) GTEST_SKIP() << "the kernel keeps empty page tables";
+  const ThpRun done = run_with(kHeal, Dialect::kContPages);
+
+  EXPECT_EQ(done.failure, "");
+  EXPECT_GE(done.huge_complete, 8u);
+  EXPECT_GE(done.complete_reused, done.huge_complete - 1) << "some memory is kept free";
+  if (!done.complete_huge) GTEST_SKIP() << "the kernel does not say where huge pages are";
+  EXPECT_EQ(*done.complete_huge, done.complete_reused);
+}
+
+TEST_F(ThpTest, SplitHugePagesAreCollapsedWhenTheyLeaveTheBalloon) {
+  const ThpRun done = run_with(kCollapse);
+
+  EXPECT_EQ(done.failure, "");
+  if (done.collapsed_bytes == 0) GTEST_SKIP() << "the kernel has no MADV_COLLAPSE";
+  EXPECT_GE(done.huge_reused, kTouched - 2);
+  EXPECT_GT(done.resident_deflated, done.resident_inflated) << "what it costs";
+}
+
 TEST_F(ThpTest, GuestThatIsTooSmallForItsProcessIsAnError) {
   const auto done =
-      run_thp(Dialect::kStandard, true, {.guest_memory = 64 * kMiB, .process = 96 * kMiB});
+      run_thp(Dialect::kStandard, {}, true, {.guest_memory = 64 * kMiB, .process = 96 * kMiB});
 
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::kInvalidArgument);
 }
 
-TEST_F(ThpTest, TableHasARowForEachMode) {
+TEST_F(ThpTest, TableHasARowForEachModeAndPolicy) {
   Capture out;
 
-  const int code = run_thp_command(
-      {.modes = {Dialect::kStandard, Dialect::kContPages}, .quiet = true, .plan = kSmall},
-      out.file());
+  const int code = run_thp_command({.modes = {Dialect::kStandard, Dialect::kContPages},
+                                    .policies = {kThpPolicies[0], kKeepWhole},
+                                    .quiet = true,
+                                    .plan = kSmall},
+                                   out.file());
 
   EXPECT_EQ(code, kExitDone);
   const std::string text = out.text();
   EXPECT_THAT(text, HasSubstr("guest of 128 MiB with holes gives 40 MiB back"));
-  EXPECT_THAT(text, HasSubstr("\npfn "));
-  EXPECT_THAT(text, HasSubstr("\ncont "));
+  EXPECT_THAT(text, HasSubstr("\npfn/split "));
+  EXPECT_THAT(text, HasSubstr("\npfn/keep-whole "));
+  EXPECT_THAT(text, HasSubstr("\ncont/keep-whole "));
   EXPECT_THAT(text, HasSubstr("verified: "));
 }
 
 TEST_F(ThpTest, DocumentHasTheCountsOfEachMode) {
   Capture out;
 
-  const int code = run_thp_command(
-      {.modes = {Dialect::kContPages}, .json = true, .quiet = true, .plan = kSmall}, out.file());
+  const int code = run_thp_command({.modes = {Dialect::kContPages},
+                                    .policies = {kKeepWhole},
+                                    .json = true,
+                                    .quiet = true,
+                                    .plan = kSmall},
+                                   out.file());
 
   EXPECT_EQ(code, kExitDone);
   const auto document = nlohmann::json::parse(out.text());
@@ -108,6 +151,7 @@ TEST_F(ThpTest, DocumentHasTheCountsOfEachMode) {
   EXPECT_EQ(document["compaction"], true);
   ASSERT_EQ(document["results"].size(), 1u);
   EXPECT_EQ(document["results"][0]["mode"], "cont");
+  EXPECT_EQ(document["results"][0]["policy"], "keep-whole");
   EXPECT_EQ(document["results"][0]["huge_pages_before"], kTouched);
   EXPECT_EQ(document["results"][0]["verified"], true);
 }
