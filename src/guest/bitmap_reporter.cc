@@ -14,11 +14,9 @@ constexpr std::uint64_t kMaxNumbers = kBitmapDataBytes / kPfnEntryBytes;
 
 }  // namespace
 
-BitmapReporter::BitmapReporter(DmaBuffer buffer, std::uint64_t pages,
-                               std::uint64_t pfn_threshold_pages)
+BitmapReporter::BitmapReporter(DmaBuffer buffer, std::uint64_t pfn_threshold_pages)
     : MessageReporter(buffer, kBitmapHeaderBytes),
-      pfn_threshold_pages_(std::min(pfn_threshold_pages, kMaxNumbers)),
-      pages_(pages) {}
+      pfn_threshold_pages_(std::min(pfn_threshold_pages, kMaxNumbers)) {}
 
 void BitmapReporter::add(PageRange pages) {
   pages_.add(pages);

@@ -16,8 +16,8 @@ namespace vballoon::sim {
 
 class BitmapReporter final : public MessageReporter {
  public:
-  // `buffer` holds the header and kBitmapDataBytes behind it. Pages lie below `pages`.
-  BitmapReporter(DmaBuffer buffer, std::uint64_t pages, std::uint64_t pfn_threshold_pages);
+  // `buffer` holds the header and kBitmapDataBytes behind it.
+  BitmapReporter(DmaBuffer buffer, std::uint64_t pfn_threshold_pages);
 
   void add(PageRange pages) override;
 

@@ -200,7 +200,7 @@ Result<void> BalloonDriver::Impl::start() {
 }
 
 void BalloonDriver::Impl::make_reporters() {
-  auto reporter = make_reporter(dialect, message, guest_pages(), options);
+  auto reporter = make_reporter(dialect, message, options);
   for_pages = {};
   for_blocks = {};
   spoken = &for_pages;

@@ -11,7 +11,11 @@ constexpr std::uint64_t kWordPages = 64;
 }  // namespace
 
 void NamedPages::add(PageRange pages) {
-  set_.add(pages);
+  if (pages.count == 1) {
+    set_.add(pages.first);
+  } else {
+    set_.add(pages);
+  }
   lowest_ = std::min(lowest_, pages.first);
   highest_ = std::max(highest_, pages.end() - 1);
 }
@@ -41,9 +45,10 @@ void NamedPages::remove_first(PageRange pages) {
   lowest_ = pages.end();
 }
 
-std::span<const std::uint64_t> NamedPages::words_of(PageRange pages) const {
-  return set_.words().subspan(pages.first / kWordPages,
-                              (pages.count + kWordPages - 1) / kWordPages);
+std::span<const std::uint64_t> NamedPages::words_of(PageRange pages) {
+  words_.resize((pages.count + kWordPages - 1) / kWordPages);
+  set_.copy_words(pages.first, words_);
+  return words_;
 }
 
 }  // namespace vballoon::sim

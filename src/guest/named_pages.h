@@ -6,8 +6,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
-#include "base/page_set.h"
+#include "guest/sparse_page_set.h"
 #include "vballoon/page_range.h"
 
 namespace vballoon::sim {
@@ -15,9 +16,6 @@ namespace vballoon::sim {
 // When all pages were removed the next ones are those of another operation.
 class NamedPages {
  public:
-  // Pages lie below `pages`.
-  explicit NamedPages(std::uint64_t pages) : set_(pages) {}
-
   void add(PageRange pages);
 
   // The first run that was not removed; of no pages when there is none left.
@@ -29,14 +27,15 @@ class NamedPages {
   // Removes what has been named: the first of all pages, those of a range.
   void remove_first(PageRange pages);
 
-  // The bits of a range that begins with a word.
-  [[nodiscard]] std::span<const std::uint64_t> words_of(PageRange pages) const;
+  // The bits of a range that begins with a word, until the next call.
+  [[nodiscard]] std::span<const std::uint64_t> words_of(PageRange pages);
 
  private:
-  PageSet set_;
+  SparsePageSet set_;
   Pfn lowest_ = UINT64_MAX;  // no page lies outside of these
   Pfn highest_ = 0;
   std::optional<Pfn> windows_begin_;
+  std::vector<std::uint64_t> words_;
 };
 
 }  // namespace vballoon::sim

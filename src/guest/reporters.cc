@@ -40,21 +40,21 @@ ReporterNeeds reporter_needs(Dialect dialect, std::uint64_t pages, const DriverO
   return {};
 }
 
-std::unique_ptr<PageReporter> make_reporter(Dialect dialect, DmaBuffer message, std::uint64_t pages,
+std::unique_ptr<PageReporter> make_reporter(Dialect dialect, DmaBuffer message,
                                             const DriverOptions& options) {
   switch (dialect) {
     case Dialect::kStandard:
       return std::make_unique<PfnReporter>(message, has_windows_habits(options));
     case Dialect::kPageBitmap:
-      return std::make_unique<BitmapReporter>(message, pages, options.pfn_threshold_pages);
+      return std::make_unique<BitmapReporter>(message, options.pfn_threshold_pages);
     case Dialect::kScatterGather:
-      return std::make_unique<ChunkReporter>(pages);
+      return std::make_unique<ChunkReporter>();
     case Dialect::kSingleHeaderBitmap:
-      return std::make_unique<SingleHeaderReporter>(message, pages);
+      return std::make_unique<SingleHeaderReporter>(message);
     case Dialect::kPageRange:
-      return std::make_unique<RangeListReporter>(message, pages);
+      return std::make_unique<RangeListReporter>(message);
     case Dialect::kPageChunks:
-      return std::make_unique<PageChunksReporter>(message, pages);
+      return std::make_unique<PageChunksReporter>(message);
     case Dialect::kContPages:
       return std::make_unique<ContReporter>(message);
   }

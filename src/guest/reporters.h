@@ -22,7 +22,6 @@ struct ReporterNeeds {
                                            const DriverOptions& options);
 // `message` is of the size above.
 [[nodiscard]] std::unique_ptr<PageReporter> make_reporter(Dialect dialect, DmaBuffer message,
-                                                          std::uint64_t pages,
                                                           const DriverOptions& options);
 
 }  // namespace vballoon::sim

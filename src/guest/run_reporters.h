@@ -17,8 +17,6 @@ namespace vballoon::sim {
 // Each contiguous run one descriptor; the ring is kicked when it is full or all is said.
 class ChunkReporter final : public PageReporter {
  public:
-  explicit ChunkReporter(std::uint64_t pages) : pages_(pages) {}
-
   void add(PageRange pages) override { pages_.add(pages); }
   [[nodiscard]] bool post(DriverQueue& queue, std::uint64_t token) override;
   void recall(std::uint64_t token) override { pages_.add(sent_[token - first_token_]); }
@@ -35,8 +33,8 @@ class AscendingReporter : public MessageReporter {
   void add(PageRange pages) final { pages_.add(pages); }
 
  protected:
-  AscendingReporter(DmaBuffer buffer, std::uint64_t pages, std::uint32_t header_bytes = 0)
-      : MessageReporter(buffer, header_bytes), pages_(pages) {}
+  explicit AscendingReporter(DmaBuffer buffer, std::uint32_t header_bytes = 0)
+      : MessageReporter(buffer, header_bytes) {}
 
   NamedPages pages_;
 };
@@ -45,7 +43,7 @@ class AscendingReporter : public MessageReporter {
 // follow one another from the first word of the lowest page on, and empty ones are not sent.
 class SingleHeaderReporter final : public AscendingReporter {
  public:
-  SingleHeaderReporter(DmaBuffer buffer, std::uint64_t pages) : AscendingReporter(buffer, pages) {}
+  explicit SingleHeaderReporter(DmaBuffer buffer) : AscendingReporter(buffer) {}
 
  private:
   [[nodiscard]] std::size_t write_message() override;
@@ -54,8 +52,7 @@ class SingleHeaderReporter final : public AscendingReporter {
 // As many ranges as the buffer has room for, behind a header.
 class RangeListReporter final : public AscendingReporter {
  public:
-  RangeListReporter(DmaBuffer buffer, std::uint64_t pages)
-      : AscendingReporter(buffer, pages, kBitmapHeaderBytes) {}
+  explicit RangeListReporter(DmaBuffer buffer) : AscendingReporter(buffer, kBitmapHeaderBytes) {}
 
  private:
   [[nodiscard]] std::size_t write_message() override;
@@ -64,7 +61,7 @@ class RangeListReporter final : public AscendingReporter {
 // As many chunks as the buffer has room for.
 class PageChunksReporter final : public AscendingReporter {
  public:
-  PageChunksReporter(DmaBuffer buffer, std::uint64_t pages) : AscendingReporter(buffer, pages) {}
+  explicit PageChunksReporter(DmaBuffer buffer) : AscendingReporter(buffer) {}
 
  private:
   [[nodiscard]] std::size_t write_message() override;

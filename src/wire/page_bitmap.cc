@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "base/page_ranges.h"
+#include "base/page_words.h"
 #include "wire/bitmap_words.h"
 #include "wire/little_endian.h"
 #include "wire/pfn_array.h"
@@ -31,20 +32,6 @@ constexpr std::uint64_t pack(const RecordHead& head) {
 constexpr RecordHead unpack(std::uint64_t head) {
   return {head & ((std::uint64_t{1} << 52) - 1), static_cast<unsigned>(head >> 52 & 63),
           static_cast<std::size_t>(head >> 58)};
-}
-
-// The first bit at or after `from` whose value is `value`, or the number of bits.
-std::uint64_t find_bit(std::span<const std::uint64_t> words, std::uint64_t from, bool value) {
-  const std::uint64_t bits = words.size() * kWordBits;
-  if (from >= bits) return bits;
-  const std::uint64_t flip = value ? 0 : ~std::uint64_t{0};
-  std::size_t w = from / kWordBits;
-  std::uint64_t found = (words[w] ^ flip) & (~std::uint64_t{0} << (from % kWordBits));
-  while (found == 0) {
-    if (++w == words.size()) return bits;
-    found = words[w] ^ flip;
-  }
-  return w * kWordBits + static_cast<std::uint64_t>(std::countr_zero(found));
 }
 
 // Writes records behind one another.
@@ -135,7 +122,7 @@ PageBitmapEncoder::PageBitmapEncoder(std::span<const std::uint64_t> bitmap, Pfn 
     : bitmap_(bitmap),
       base_(base),
       bit_count_(bitmap.size() * kWordBits),
-      next_bit_(find_bit(bitmap, 0, true)) {
+      next_bit_(find_page(bitmap, 0, bit_count_, true)) {
   assert(base % kWordBits == 0);
 }
 
@@ -144,9 +131,9 @@ std::size_t PageBitmapEncoder::encode(std::span<std::byte> out) {
   RecordWriter writer(out);
   // next_bit_ always stands on a one or at the end, so that no call comes back empty-handed.
   while (!done() && writer.has_room()) {
-    const std::uint64_t end = find_bit(bitmap_, next_bit_, false);
+    const std::uint64_t end = find_page(bitmap_, next_bit_, bit_count_, false);
     write_run(bitmap_, base_, next_bit_, end, writer);
-    next_bit_ = find_bit(bitmap_, (end + kWordBits - 1) / kWordBits * kWordBits, true);
+    next_bit_ = find_page(bitmap_, (end + kWordBits - 1) / kWordBits * kWordBits, bit_count_, true);
   }
   return writer.bytes();
 }

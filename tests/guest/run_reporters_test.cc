@@ -48,7 +48,7 @@ class ChunkReporterTest : public ::testing::Test {
   }
 
   ReporterWire wire_{8};
-  ChunkReporter reporter_{kReportedPages};
+  ChunkReporter reporter_;
 };
 
 TEST_F(ChunkReporterTest, OperationWithoutPagesSendsNothing) {
@@ -87,7 +87,7 @@ TEST_F(ChunkReporterTest, BlocksAddedOutOfOrderAreNamedAsAscendingRuns) {
 
 // As published, the length of a run was cut to 32 bits before it was split.
 TEST_F(ChunkReporterTest, RunOf4GiBIsSplit) {
-  ChunkReporter reporter(2 * kReportedPages);
+  ChunkReporter reporter;
   reporter.add({0, kReportedPages + 1024});
 
   EXPECT_THAT(chunks(reporter),
@@ -117,8 +117,8 @@ class SingleHeaderReporterTest : public ::testing::Test {
  protected:
   // A bitmap of so many words.
   SingleHeaderReporter reporter_with(std::size_t words) {
-    return {{ReporterWire::kBuffer, wire_.buffer.bytes.first(kSingleHeaderBytes + 8 * words)},
-            kReportedPages};
+    return SingleHeaderReporter(
+        {ReporterWire::kBuffer, wire_.buffer.bytes.first(kSingleHeaderBytes + 8 * words)});
   }
 
   ReporterWire wire_;
@@ -166,7 +166,7 @@ TEST_F(SingleHeaderReporterTest, LastPageOfTheGuestIsNamed) {
 TEST(RangeListReporterTest, ListThatIsFullIsSentAndTheNextOneBegun) {
   ReporterWire wire;
   RangeListReporter reporter(
-      {ReporterWire::kBuffer, wire.buffer.bytes.first(kBitmapHeaderBytes + 32)}, kReportedPages);
+      {ReporterWire::kBuffer, wire.buffer.bytes.first(kBitmapHeaderBytes + 32)});
   add_pages(reporter, {{0, 1}, {2, 1}, {4, 1}, {6, 1}});
 
   const auto messages = wire.messages(reporter, Codec::kRangeList);
@@ -181,8 +181,7 @@ TEST(PageChunksReporterTest, ListThatIsFullIsSentAndTheNextOneBegun) {
   ReporterWire wire;
   PageChunksReporter reporter(
       {ReporterWire::kBuffer,
-       wire.buffer.bytes.first(kPageChunksHeaderBytes + 2 * kPageChunkBytes)},
-      kReportedPages);
+       wire.buffer.bytes.first(kPageChunksHeaderBytes + 2 * kPageChunkBytes)});
   add_pages(reporter, {{0, 1}, {2, 1}, {4, 1}});
 
   const auto messages = wire.messages(reporter, Codec::kPageChunks);
@@ -197,7 +196,7 @@ TEST(PageChunksReporterTest, ListThatIsFullIsSentAndTheNextOneBegun) {
 
 RC_GTEST_PROP(RunReportersPropertyTest, ChunksNameAgainWhatWasLost, ()) {
   ReporterWire wire(8);
-  ChunkReporter reporter(kReportedPages);
+  ChunkReporter reporter;
 
   names_again_what_was_lost(reporter, wire, Codec::kChunk);
   names_again_what_was_lost(reporter, wire, Codec::kChunk);
@@ -205,28 +204,28 @@ RC_GTEST_PROP(RunReportersPropertyTest, ChunksNameAgainWhatWasLost, ()) {
 
 RC_GTEST_PROP(RunReportersPropertyTest, ChunksNameExactlyThePagesOfTheirOperation, ()) {
   ReporterWire wire(8);
-  ChunkReporter reporter(kReportedPages);
+  ChunkReporter reporter;
 
   names_exactly_what_was_added(reporter, wire, Codec::kChunk);
 }
 
 RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsNameExactlyThePagesOfTheirOperation, ()) {
   ReporterWire wire;
-  SingleHeaderReporter reporter(wire.buffer, kReportedPages);
+  SingleHeaderReporter reporter(wire.buffer);
 
   names_exactly_what_was_added(reporter, wire, Codec::kSingleHeader);
 }
 
 RC_GTEST_PROP(RunReportersPropertyTest, RangeListsNameExactlyThePagesOfTheirOperation, ()) {
   ReporterWire wire;
-  RangeListReporter reporter(wire.buffer, kReportedPages);
+  RangeListReporter reporter(wire.buffer);
 
   names_exactly_what_was_added(reporter, wire, Codec::kRangeList);
 }
 
 RC_GTEST_PROP(RunReportersPropertyTest, PageChunksNameExactlyThePagesOfTheirOperation, ()) {
   ReporterWire wire;
-  PageChunksReporter reporter(wire.buffer, kReportedPages);
+  PageChunksReporter reporter(wire.buffer);
 
   names_exactly_what_was_added(reporter, wire, Codec::kPageChunks);
 }
@@ -235,8 +234,7 @@ RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsTakeAsManyMessagesAsPublish
   ReporterWire wire;
   const std::size_t words = *rc::gen::inRange<std::size_t>(1, 64);
   SingleHeaderReporter reporter(
-      {ReporterWire::kBuffer, wire.buffer.bytes.first(kSingleHeaderBytes + 8 * words)},
-      kReportedPages);
+      {ReporterWire::kBuffer, wire.buffer.bytes.first(kSingleHeaderBytes + 8 * words)});
   const auto pages = many_pages();
   for (const Pfn page : pages) reporter.add({page, 1});
 
