@@ -96,6 +96,18 @@ TEST_F(MmioThreadsTest, MMI_D_11_QueueResetReadsOneUntilTheDiscardInFlightIsOver
 
 // ---- everything at once -------------------------------------------------------------------------
 
+// A kernel that lets others get on while it works.
+class SlowDiscarder final : public Discarder {
+ public:
+  void discard(std::span<const HostRun> runs, DiscardReport& report) override {
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+    kernel_->discard(runs, report);
+  }
+
+ private:
+  const std::unique_ptr<Discarder> kernel_ = make_kernel_discarder();
+};
+
 // A guest that gives pages away, takes them back and boots again now and then, on memory that the
 // kernel really takes. What it is told is discarded behind the answer.
 class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind>,
@@ -107,7 +119,7 @@ class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind>,
   MmioGuestThreadsTest() {
     Features features{Feature::kMustTellHost, Feature::kStatsVq};
     if (GetParam() == RingKind::kPacked) features = features.with(Feature::kRingPacked);
-    mmio_ = MmioTransport::create(memory_, make_kernel_discarder(),
+    mmio_ = MmioTransport::create(memory_, std::make_unique<SlowDiscarder>(),
                                   {.features = features, .write_behind = true})
                 .value();
     access_ = sim::MmioAccess::probe(sim::window_of(*mmio_)).value();
@@ -170,6 +182,8 @@ class MmioGuestThreadsTest : public ::testing::TestWithParam<RingKind>,
     mmio_->write(kMmioConfig + kActualOffset, 4, number);
     (void)read(MmioRegister::kConfigGeneration);
     write(MmioRegister::kInterruptAck, read(MmioRegister::kInterruptStatus));
+    // Of whichever queue it is: nothing else orders these and what a boot selects.
+    for (int i = 0; i < 50; ++i) (void)read(MmioRegister::kQueueReady);
     {
       const std::lock_guard lock(queue_sel_);
       write(MmioRegister::kQueueSel, number % 4);
