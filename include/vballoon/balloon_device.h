@@ -39,8 +39,8 @@ inline constexpr std::uint16_t kBalloonMaxQueueSize = 1024;
 enum class DeflateAction : std::uint8_t {
   kNothing,   // the guest's next touch brings them back
   kWillNeed,  // MADV_WILLNEED
-  // MADV_COLLAPSE of each transparent huge page of which the last page left the balloon. What was
-  // given back of it is there again at once, and the guest waits for that.
+  // MADV_COLLAPSE of each transparent huge page of which the last page left the balloon, unless
+  // nothing of it is there. What was given back of it is there again at once, and the guest waits.
   kCollapse,
 };
 
