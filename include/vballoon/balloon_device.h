@@ -186,13 +186,6 @@ struct HintStatus {
   std::uint32_t command_id = 0;  // as the configuration space says
 };
 
-// What a guest may drop, by the numbers of Linux's /proc/sys/vm/drop_caches.
-enum class CacheKinds : std::uint8_t {
-  kPageCache = 1,  // pages of files that need not be written
-  kSlab = 2,       // objects that the kernel can make again
-  kBoth = 3,
-};
-
 class VBALLOON_EXPORT BalloonDevice {
  public:
   // Fails with kInvalidArgument without memory or discarder, when a feature is not implemented,

@@ -290,6 +290,18 @@ bool GuestKernel::write_file(FileId file, std::uint32_t first, std::uint32_t cou
 std::uint64_t GuestKernel::sync() { return impl_->pages.write_dirty_pages(); }
 std::uint64_t GuestKernel::dirty_pages() const { return impl_->pages.dirty_pages(); }
 
+std::uint64_t GuestKernel::drop_caches(CacheKinds kinds) {
+  const auto wants = [kinds](CacheKinds kind) {
+    return (static_cast<unsigned>(kinds) & static_cast<unsigned>(kind)) != 0;
+  };
+  const std::uint64_t before = impl_->allocator.free_pages();
+  if (wants(CacheKinds::kPageCache)) {
+    impl_->pages.drop_clean_files([this](Pfn pfn) { free({pfn, 0}); });
+  }
+  if (wants(CacheKinds::kSlab)) (void)impl_->ask_shrinkers(0);
+  return impl_->allocator.free_pages() - before;
+}
+
 // Sleeps in the end, also when it can do no more: the next allocation that is short wakes it.
 bool GuestKernel::run_kswapd() {
   if (!std::exchange(impl_->kswapd_awake, false)) return false;

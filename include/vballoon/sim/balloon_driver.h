@@ -44,6 +44,10 @@ struct DriverOptions {
   // The dialect that the driver knows beside the standard's, and its bit; unset: as published.
   Dialect dialect = Dialect::kStandard;
   std::optional<unsigned> dialect_bit = std::nullopt;
+  // Whether the device's queues for requests (BalloonOptions::guest_requests) are known to it, and
+  // their bit; unset: as published. Without them that bit is the standard's.
+  bool guest_requests = false;
+  std::optional<unsigned> guest_requests_bit = std::nullopt;
   // What it accepts, if offered, beside that and VERSION_1. It never accepts what it cannot do:
   // statistics and DEFLATE_ON_OOM without a kernel, PAGE_POISON without a value, and PAGE_REPORTING
   // of pages that have to keep a value of which the device would not know (5.5.3.1).
@@ -103,6 +107,8 @@ struct DriverCounters {
   std::uint64_t failed_allocations = 0;
   std::uint64_t reports = 0;   // of free pages
   std::uint64_t migrated = 0;  // blocks that were moved
+  // Free blocks that were not named over the queue for free pages: its ring was full.
+  std::uint64_t skipped_blocks = 0;
   BlocksByOrder allocations_by_order{};
   DriverTimes times;
 };
