@@ -53,7 +53,7 @@ struct BalloonDriver::Impl final : OomNotifier {
         memory(std::move(memory_in)),
         allocator(allocator_in),
         options(options_in),
-        pages(allocator, options.kernel, options.reserve_pages) {}
+        pages(allocator, options) {}
   ~Impl() override;
 
   // ---- taking the device into use and letting it go (driver_set_up.cc)

@@ -9,6 +9,8 @@ namespace {
 // Pages that are looked at in one go, and the order of blocks that are not taken apart for them.
 constexpr unsigned kPageBlockOrder = 9;
 constexpr std::uint64_t kPageBlock = std::uint64_t{1} << kPageBlockOrder;
+// Blocks of up to two pages are not worth moving others for.
+constexpr unsigned kLargestUncompactedOrder = 1;
 
 }  // namespace
 
@@ -25,6 +27,11 @@ bool Compactor::compact(unsigned order) {
     return true;
   }
   return false;
+}
+
+bool Compactor::make_room(unsigned order, std::uint64_t reserve) {
+  const std::uint64_t needed = (std::uint64_t{1} << order) + reserve;
+  return order > kLargestUncompactedOrder && allocator_.free_pages() >= needed && compact(order);
 }
 
 // From where it stopped, and if it had not begun there, once more from the ends of the zone.

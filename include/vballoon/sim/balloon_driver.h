@@ -21,6 +21,7 @@
 #include "vballoon/guest_memory.h"
 #include "vballoon/page_range.h"
 #include "vballoon/result.h"
+#include "vballoon/sim/compactor.h"
 #include "vballoon/sim/device_access.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "vballoon/sim/page_allocator.h"
@@ -60,6 +61,9 @@ struct DriverOptions {
   QueueNumbering numbering = QueueNumbering::kDense;
   // Whose memory it is; must outlive the driver. Null: the allocator is all there is.
   GuestKernel* kernel = nullptr;
+  // Who moves pages for the blocks of continuous pages where there is no kernel to do so; must
+  // outlive the driver. Null: nobody.
+  Compactor* compactor = nullptr;
   // With DEFLATE_ON_OOM: lets the device work until it has interrupted, for a guest that cannot go
   // on before it has its pages back; false when no answer can come. Not needed where the device
   // answers within a kick.
