@@ -76,6 +76,7 @@ Json options_json(const Comparison& comparison) {
           {"modes", modes},
           {"host", to_string(options.host)},
           {"guest", to_string(options.guest)},
+          {"compaction", options.compaction},
           {"notify", to_string(options.notify)},
           {"backing", to_string(options.backing)},
           {"thp", to_string(options.thp)},

@@ -27,6 +27,7 @@ struct CompareOptions {
   std::vector<Dialect> modes{Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather};
   DiscardStrategy host = DiscardStrategy::kVectored;
   sim::GuestAge guest = sim::GuestAge::kIdle;
+  bool compaction = true;  // cont has pages moved for its blocks
   sim::NotifyMode notify = sim::NotifyMode::kEventfd;
   Backing backing = Backing::kAnonymous;
   ThpMode thp = ThpMode::kOff;

@@ -105,6 +105,11 @@ std::string remarks(const View& view) {
           fmt::format("{}: {} owed to the host, {} forgone\n", name,
                       format_size(run.inflate.owed_bytes), format_size(run.inflate.forgone_bytes));
     }
+    if (run.inflate.moved_pages != 0) {
+      text += fmt::format("{}: moved {} pages together, {} in all\n", name,
+                          count(run.inflate.moved_pages),
+                          format_size(run.inflate.moved_pages * kPageSize));
+    }
     if (view.comparison.rows[i].spec.write_behind) {
       text += fmt::format("{}: {} ms of its stages went on at the same time as others\n", name,
                           format_number(run.inflate.overlap_ms));

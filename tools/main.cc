@@ -147,6 +147,8 @@ void add_guest_options(CLI::App& app, CompareOptions& options) {
            "Its memory [8GiB; less if under 12GiB are free]");
   add_size(app, "--inflate", options.inflate, "Given back [7/8 of it; not idle: 3/4 of free]");
   add_choice(app, "--guest", options.guest, kGuests, "State of its free memory [idle]");
+  add_choice(app, "--compaction", options.compaction, kOnOff,
+             "It moves pages to come to large blocks, for cont [on]");
   add_choice(app, "--backing", options.backing, kBackings,
              "What its memory is made of [anonymous]");
   add_choice(app, "--thp", options.thp, kThp, "Transparent huge pages [off]");

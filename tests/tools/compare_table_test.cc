@@ -97,6 +97,14 @@ TEST(CompareTableTest, SaysWhatTheKernelDidNotGet) {
               HasSubstr("\npfn/per-page: 4 KiB owed to the host, 8 KiB forgone\n"));
 }
 
+TEST(CompareTableTest, SaysHowManyPagesTheGuestMoved) {
+  Comparison comparison = made_up_comparison();
+  comparison.rows[1].runs[0].inflate.moved_pages = 768;
+
+  EXPECT_THAT(table_of(comparison),
+              HasSubstr("\nchunk/vectored: moved 768 pages together, 3 MiB in all\n"));
+}
+
 TEST(CompareTableTest, SaysWhatTheKernelRefused) {
   Comparison comparison = made_up_comparison();
   comparison.rows[1].runs[0].refused = "3 pieces: Invalid argument";
