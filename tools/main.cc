@@ -57,8 +57,8 @@ const Choices<Backing> kBackings{
     {"anonymous", Backing::kAnonymous}, {"memfd", Backing::kMemfd}, {"hugetlb", Backing::kHugetlb}};
 const Choices<ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
 const Choices<bool> kOnOff{{"off", false}, {"on", true}};
-const Choices<sim::PfnOrder> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
-                                        {"allocation", sim::PfnOrder::kAllocation}};
+const Choices<std::optional<sim::PfnOrder>> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
+                                                       {"allocation", sim::PfnOrder::kAllocation}};
 
 template <typename Value>
 std::string words_of(const Choices<Value>& choices, std::string_view separator) {
@@ -174,6 +174,8 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
              "Order of a PFN array, Linux reverses [reversed]");
   app.add_flag("--chunk-order-0", options.chunk_order_zero,
                "chunk takes single pages, as published");
+  app.add_flag("--faithful", options.faithful,
+               "All that a host sees of the published drivers, and no mistakes");
 }
 
 void add_output_options(CLI::App& app, CompareOptions& options) {

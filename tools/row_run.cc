@@ -38,9 +38,7 @@ sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec
   sim::MachineOptions machine;
   machine.device.dialect = spec.mode;
   machine.device.log = options.log;
-  machine.driver.queue_size = options.queue_size;
-  machine.driver.pfn_order = options.pfn_order;
-  if (options.chunk_order_zero) machine.driver.chunk_order = 0;
+  machine.driver = driver_options(options);
   machine.notify = options.notify;
   machine.device.write_behind = spec.write_behind;
   // The baseline is what most devices do.

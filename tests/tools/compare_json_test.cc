@@ -61,16 +61,17 @@ TEST(CompareJsonTest, OptionsAreThoseThatWereUsed) {
   comparison.options.write_behind = true;
   comparison.options.poll_us = 200;
   comparison.options.chunk_order_zero = true;
+  comparison.options.faithful = true;
   comparison.options.repeat = 3;
   comparison.options.seed = 99;
 
   const Json options = document_of(comparison)["options"];
 
   EXPECT_EQ(options, Json::parse(R"({"guest_memory_bytes": 2147483648,
-      "inflate_bytes": 1073741824, "modes": ["bitmap", "pfn"], "host": "merged", "guest": "aged", "compaction": false,
-      "notify": "direct", "backing": "memfd", "thp": "on", "busy_vcpu": true, "queue_size": 64,
-      "pfn_order": "allocation", "write_behind": true, "poll_us": 200, "chunk_order": 0,
-      "repeat": 3, "seed": 99})"));
+      "inflate_bytes": 1073741824, "modes": ["bitmap", "pfn"], "host": "merged", "guest": "aged",
+      "compaction": false, "notify": "direct", "backing": "memfd", "thp": "on", "busy_vcpu": true,
+      "queue_size": 64, "pfn_order": "allocation", "write_behind": true, "poll_us": 200,
+      "chunk_order": 0, "faithful": true, "repeat": 3, "seed": 99})"));
 }
 
 TEST(CompareJsonTest, ResultHoldsAllParts) {

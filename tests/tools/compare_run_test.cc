@@ -257,6 +257,18 @@ TEST(CompareRunTest, PfnsInAllocationOrderAreVerified) {
   EXPECT_THAT(run(options), IsSound());
 }
 
+TEST(CompareRunTest, PublishedDriversAreVerifiedAndTakeSinglePages) {
+  CompareOptions options = small_options();
+  options.modes = {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kSingleHeaderBitmap,
+                   Dialect::kScatterGather};
+  options.faithful = true;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_EQ(allocations_of_order(outcome, 0), kInflated / kPageSize);
+}
+
 TEST(CompareRunTest, SmallQueueIsVerified) {
   CompareOptions options = small_options();
   options.queue_size = 2;

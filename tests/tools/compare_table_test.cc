@@ -80,6 +80,15 @@ TEST(CompareTableTest, SaysWhatTheGuestWas) {
                          "medians of 5 runs\n"));
 }
 
+TEST(CompareTableTest, SaysThatTheDriversArePublishedOnes) {
+  Comparison comparison = made_up_comparison();
+  comparison.options.faithful = true;
+
+  EXPECT_THAT(
+      table_of(comparison),
+      HasSubstr("\nanonymous memory, no huge pages, eventfd kicks, drivers as published\n"));
+}
+
 TEST(CompareTableTest, SaysWhatABusyProcessorLoses) {
   Comparison comparison = made_up_comparison();
   comparison.rows[1].runs[0].vcpu_loss_percent = 12.34;
