@@ -73,7 +73,8 @@ void Compactor::empty_block(std::size_t zone) {
 }
 
 // Takes the free pages of the highest block that has some, but for large free blocks; false when
-// the scanners have met.
+// the scanners have met. The page in front of `first` is in use or of another block of pages, so
+// that no small free block begins there.
 bool Compactor::take_targets(std::size_t zone) {
   Scanners& at = scanners_[zone];
   while (targets_.empty()) {
@@ -89,7 +90,7 @@ bool Compactor::take_targets(std::size_t zone) {
         continue;
       }
       page = free->pages().end();
-      if (free->order >= kPageBlockOrder || free->first < first) continue;
+      if (free->order >= kPageBlockOrder) continue;
       allocator_.take_free_block(*free);
       for (Pfn taken = free->first; taken < page; ++taken) targets_.push_back(taken);
     }

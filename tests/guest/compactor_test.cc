@@ -81,6 +81,21 @@ TEST_F(CompactorTest, ScannersGoOnWhereTheyWere) {
   EXPECT_EQ(mover_.moves.size(), 256u);
 }
 
+// They stand behind the first 1024 pages, and nothing is free but every other one of those.
+TEST_F(CompactorTest, ScannersBeginAgainForWhatLiesBehindThem) {
+  fill(any, odd);
+  ASSERT_TRUE(compactor_.compact(kMaxOrder));
+  ASSERT_EQ(guest_.allocate(kMaxOrder), (Block{0, kMaxOrder}));
+  while (guest_.allocate(0)) {
+  }
+  for (Pfn page = 0; page < 1024; page += 2) {
+    mover_.pages.insert(page);
+    guest_.free({page + 1, 0});
+  }
+
+  EXPECT_TRUE(compactor_.compact(9));
+}
+
 TEST_F(CompactorTest, HalfOfTheMemoryBecomesFreeAsAWholeWhenAskedOften) {
   fill(any, odd);
 
