@@ -121,7 +121,8 @@ inline std::vector<std::vector<std::byte>> published_single_header_messages(
     auto& message = messages.emplace_back();
     put_number(message, 0, 2);   // cmd
     put_number(message, 12, 2);  // page_shift
-    put_number(message, 0, 12);  // flag, reserved, req_id
+    put_number(message, 0, 4);   // flag, reserved
+    put_number(message, 0, 8);   // req_id
     put_number(message, first, 8);
     put_number(message, (end - first) / 8, 8);
     for (std::uint64_t at = first; at < end; at += 64) {
