@@ -139,7 +139,8 @@ struct BalloonMetrics {
   std::uint64_t report_messages = 0;  // of free page reports
   std::uint64_t queue_bytes = 0;      // readable bytes taken, and 16 for each descriptor
 
-  // Pages named in inflates, each once a batch, counted before they are discarded. At all times
+  // Pages named in inflates, each once a batch, counted before they are discarded. One that is in
+  // the balloon already is discarded again, and counts again. At all times
   // inflated = freed + owed + forgone + cancelled.
   std::uint64_t inflated_bytes = 0;
   std::uint64_t deflated_bytes = 0;   // left the balloon

@@ -10,6 +10,16 @@ namespace vballoon::sim {
 
 using std::chrono::nanoseconds;
 
+DriverOptions resolved(DriverOptions options) {
+  const PfnOrder order = options.faithful ? PfnOrder::kAllocation : PfnOrder::kReversed;
+  options.pfn_order = options.pfn_order.value_or(order);
+  if (options.faithful) {
+    options.pfn_threshold_pages = 0;
+    options.chunk_order = 0;
+  }
+  return options;
+}
+
 void BalloonDriver::Impl::kick(std::uint16_t index) {
   ++counters.kicks;
   if (features.has(Feature::kNotificationData)) {

@@ -54,8 +54,8 @@ struct BalloonDriver::Impl final : OomNotifier {
       : device(device_in),
         memory(std::move(memory_in)),
         allocator(allocator_in),
-        options(options_in),
-        pages(allocator, options.kernel, options.reserve_pages) {}
+        options(resolved(options_in)),
+        pages(allocator, options) {}
   ~Impl() override;
 
   // ---- taking the device into use and letting it go (driver_set_up.cc)
@@ -124,6 +124,7 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] std::optional<Block> take_from_guest(std::chrono::nanoseconds now,
                                                      std::uint64_t most);
   void enter(Block block);
+  void name_windows_again();
   void begin_deflating(std::uint64_t count, PageQueues& over);
   [[nodiscard]] PageRange take_from_balloon(std::uint64_t most);
   [[nodiscard]] Block leave(std::uint64_t most);

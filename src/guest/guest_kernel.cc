@@ -16,8 +16,6 @@ constexpr unsigned kHugePageOrder = 9;
 constexpr unsigned kCostlyOrder = 3;
 // Reclaim begins with 1/4096 of each list and doubles that up to all of it.
 constexpr unsigned kFirstPriority = 12;
-// Blocks of up to two pages are not worth moving others for.
-constexpr unsigned kLargestUncompactedOrder = 1;
 // What reclaim looks at least at in a list, and what an allocation asks it for.
 constexpr std::uint64_t kReclaimPages = 32;
 
@@ -97,13 +95,8 @@ std::optional<Block> GuestKernel::Impl::allocate(unsigned order, AllocationEffor
   return effort == AllocationEffort::kCompact ? std::nullopt : allocate_slowly(order, effort);
 }
 
-// Nothing is moved where memory is too short for a block anyway.
 std::optional<Block> GuestKernel::Impl::take_compacted(unsigned order) {
-  const std::uint64_t needed = (std::uint64_t{1} << order) + watermarks.min;
-  if (!compaction || order <= kLargestUncompactedOrder || allocator.free_pages() < needed ||
-      !compactor.compact(order)) {
-    return std::nullopt;
-  }
+  if (!compaction || !compactor.make_room(order, watermarks.min)) return std::nullopt;
   return take(order, watermarks.min);
 }
 
