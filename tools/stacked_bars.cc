@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "stacked_bars.h"
+
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -15,14 +17,12 @@
 #include <string>
 #include <string_view>
 
-#include "compare_report.h"
-#include "sizes.h"
-
 namespace vballoon::tool {
 namespace {
 
 // Colours that stay apart for the colour-blind (Okabe and Ito).
-constexpr std::array<std::string_view, 4> kColours{"#56B4E9", "#E69F00", "#009E73", "#CC79A7"};
+constexpr std::array<std::string_view, 5> kColours{"#56B4E9", "#E69F00", "#009E73", "#CC79A7",
+                                                   "#D55E00"};
 
 std::string terminal_for(const std::string& file) {
   if (file.ends_with(".svg")) return "svg size 900,480 font 'sans-serif,14' background 'white'";
@@ -59,47 +59,40 @@ bool run_gnuplot(int script, int picture) {
   return spawned && ::waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-std::string title_of(const Comparison& comparison) {
-  return fmt::format("Inflating {} of a guest of {} ({}, {})",
-                     format_bytes(comparison.plan.inflate_pages << kPageShift),
-                     format_bytes(comparison.plan.guest_memory),
-                     to_string(comparison.options.guest), to_string(comparison.options.backing));
-}
-
 }  // namespace
 
-std::string gnuplot_script_of(const Comparison& comparison, const std::string& file) {
+std::string gnuplot_script_of(const StackedBars& bars, const std::string& file) {
   std::string data;
   std::string labels;
-  const double baseline_ms = median_of(comparison.rows.front().runs).inflate.wall_ms;
-  double longest_ms = comparison.limit_ms;
+  double highest = bars.line ? bars.line->height : 0;
   int x = 0;
-  for (const Row& row : comparison.rows) {
-    const Phase phase = median_of(row.runs).inflate;
-    data += fmt::format("\"{}\" {} {} {} {}\n", row_name(row.spec), phase.allocate_ms,
-                        phase.send_ms, phase.translate_ms, phase.discard_ms);
-    labels +=
-        fmt::format("set label '{} ms ({:.1f}x)' at {},{} center offset 0,0.7 front boxed\n",
-                    format_number(phase.wall_ms), baseline_ms / phase.wall_ms, x++, phase.wall_ms);
-    longest_ms = std::max(longest_ms, phase.wall_ms);
+  for (const StackedBars::Bar& bar : bars.bars) {
+    data += fmt::format("\"{}\" {}\n", bar.name, fmt::join(bar.parts, " "));
+    labels += fmt::format("set label {} at {},{} center offset 0,0.7 front boxed\n",
+                          gnuplot_string(bar.label), x++, bar.height);
+    highest = std::max(highest, bar.height);
   }
   std::string plots;
-  constexpr std::array<std::string_view, 4> kStages{"allocate", "send", "translate", "discard"};
-  for (std::size_t i = 0; i < kStages.size(); ++i) {
-    plots += fmt::format("$rows using {}:xtic(1) title '{}' linecolor rgb '{}', \\\n     ", i + 2,
-                         kStages[i], kColours[i]);
+  for (std::size_t i = 0; i < bars.parts.size(); ++i) {
+    plots +=
+        fmt::format("{}$rows using {}:xtic(1) title {} linecolor rgb '{}'",
+                    i == 0 ? "" : ", \\\n     ", i + 2, gnuplot_string(bars.parts[i]), kColours[i]);
+  }
+  if (bars.line) {
+    plots += fmt::format(", \\\n     {} with lines dashtype 2 linecolor rgb '#444444' title {}",
+                         bars.line->height, gnuplot_string(bars.line->title));
   }
   return fmt::format(
       "$rows << EOD\n{}EOD\n"
       "set terminal {}\nset title {} noenhanced\n"
       "set style data histograms\nset style histogram rowstacked\n"
       "set style fill solid 0.9 border -1\nset boxwidth 0.6\n"
-      "set ylabel 'milliseconds'\nset yrange [0:{}]\nset grid y\n"
+      "set ylabel {}\nset yrange [0:{}]\nset grid y\n"
       "set xtics noenhanced\nset key outside below center horizontal\n"
       "set style textbox opaque noborder\nset xrange [-0.6:{}]\n{}"
-      "plot {}{} with lines dashtype 2 linecolor rgb '#444444' title 'limit: {} ms'\n",
-      data, terminal_for(file), gnuplot_string(title_of(comparison)), longest_ms * 1.12, x - 0.4,
-      labels, plots, comparison.limit_ms, format_number(comparison.limit_ms));
+      "plot {}\n",
+      data, terminal_for(file), gnuplot_string(bars.title), gnuplot_string(bars.y_label),
+      highest * 1.12, x - 0.4, labels, plots);
 }
 
 Result<void> check_plot(const std::string& file) {
@@ -120,8 +113,8 @@ Result<void> check_plot(const std::string& file) {
   return {};
 }
 
-Result<void> draw_plot(const Comparison& comparison, const std::string& file) {
-  const std::string script = gnuplot_script_of(comparison, file);
+Result<void> draw_plot(const StackedBars& bars, const std::string& file) {
+  const std::string script = gnuplot_script_of(bars, file);
   const File input(std::tmpfile());
   if (!input || std::fputs(script.c_str(), input.get()) == EOF || std::fflush(input.get()) != 0) {
     return fail(Errc::kNotSupported, "temporary file for gnuplot", errno);
