@@ -32,7 +32,7 @@ class Steps {
              kLimitWeight) {}
 
   // Begins the next step; the tick goes to what does it.
-  Oracle::Tick next(const std::string& label, double weight) {
+  Tick next(const std::string& label, double weight) {
     progress_.begin(label, at_ / all_, (at_ + weight) / all_);
     at_ += weight;
     return [this](double done) {

@@ -7,11 +7,11 @@
 #define VBALLOON_TOOLS_ORACLE_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "base/page_set.h"
+#include "progress.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/machine.h"
@@ -25,9 +25,6 @@ namespace vballoon::tool {
 
 class Oracle {
  public:
-  // Asked now and then with how much of the work is done; says whether to go on.
-  using Tick = std::function<bool(double done)>;
-
   Oracle(std::shared_ptr<const GuestMemory> memory, std::uint64_t seed);
 
   // Touches every page and gives it its value; false when stopped.
