@@ -92,8 +92,8 @@ bool MigrationLink::wait_for_the_wire(std::uint64_t bytes) {
   if (!bandwidth_) return true;
   const std::chrono::duration<double> taken(static_cast<double>(bytes) /
                                             static_cast<double>(*bandwidth_));
-  free_at_ = std::max(free_at_, Clock::now() - kOversleep) +
-             std::chrono::duration_cast<Clock::duration>(taken);
+  if (Clock::now() - free_at_ > kOversleep) free_at_ = Clock::now();
+  free_at_ += std::chrono::duration_cast<Clock::duration>(taken);
   while (Clock::now() < free_at_) {
     if (!keep_going_()) return false;
     std::this_thread::sleep_until(std::min(free_at_, Clock::now() + kPatience));

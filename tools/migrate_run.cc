@@ -45,7 +45,7 @@ class Migration {
   // Compares the two sides; what is wrong, or nothing.
   [[nodiscard]] std::string compare() const;
   [[nodiscard]] MigrateRun take_figures();
-  [[nodiscard]] const std::string& link_failure() const { return link_->failure(); }
+  [[nodiscard]] std::string link_failure() const { return link_ ? link_->failure() : ""; }
 
  private:
   [[nodiscard]] Result<bool> boot();

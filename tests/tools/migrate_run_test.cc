@@ -238,18 +238,23 @@ TEST(BrokenMigrationTest, CommandFailsWhenARowIsNotVerified) {
 // ---- stopping
 // ------------------------------------------------------------------------------------
 
-TEST(MigrateStopTest, RunThatIsStoppedGivesNothing) {
+// How far a run gets.
+class MigrateStopTest : public ::testing::TestWithParam<double> {};
+
+INSTANTIATE_TEST_SUITE_P(WhileItBootsAndSends, MigrateStopTest, ::testing::Values(0.1, 0.5, 0.95));
+
+TEST_P(MigrateStopTest, RunThatIsStoppedGivesNothing) {
   const MigrateOptions options = small_migration();
   const MigratePlan plan{*options.guest_memory, *options.free, {}};
 
-  const auto stopped =
-      run_migration(options, plan, options.helps.front(), [](double done) { return done < 0.5; });
+  const auto stopped = run_migration(options, plan, options.helps.front(),
+                                     [](double done) { return done < GetParam(); });
 
   ASSERT_TRUE(stopped);
   EXPECT_FALSE(stopped->has_value());
 }
 
-TEST(MigrateStopTest, NoProcessIsLeftBehind) {
+TEST(MigrateRunTest, NoProcessIsLeftBehind) {
   MigrateOptions options = small_migration();
   pid_t destination = -1;
   options.before_round = [&](const RoundView& round) { destination = round.destination; };
