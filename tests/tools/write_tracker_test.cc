@@ -200,6 +200,19 @@ TEST(ProtectionTrackerTest, LargeGuestIsWatchedInLargerPieces) {
   EXPECT_EQ(tracker->name(), "page protection, in pieces of 32 KiB");
 }
 
+TEST(ProtectionTrackerTest, PieceIsNamedAsAWhole) {
+  const std::array layout{RegionLayout{0, kGiB}};
+  const auto memory = GuestMemory::allocate(layout).value();
+  const auto tracker = make_protection_tracker(memory).value();
+  PageSet written(memory->page_count());
+
+  *memory->regions()[0].host = std::byte{1};
+
+  ASSERT_TRUE(tracker->harvest(written));
+  EXPECT_EQ(written.count(), 8u);
+  EXPECT_EQ(written.next_run(0, 8), (PageRange{0, 8}));
+}
+
 TEST(WriteTrackerChoiceTest, TrackerIsAlwaysFound) {
   const std::array layout{RegionLayout{0, kMiB}};
 
