@@ -61,8 +61,8 @@ Result<std::unique_ptr<MigratingGuest>> MigratingGuest::boot(const MigrateOption
   machine.device = device;
   machine.driver.features = device.features;
   machine.driver.kernel = &guest->kernel_;
-  auto started = sim::Machine::start(guest->memory_, guest->allocator_, make_kernel_discarder(),
-                                     std::move(machine));
+  auto started =
+      sim::Machine::start(guest->memory_, guest->allocator_, make_kernel_discarder(), machine);
   if (!started) return tl::unexpected(started.error());
   guest->machine_ = std::move(*started);
 

@@ -9,6 +9,8 @@ namespace {
 
 // Memory of processes and files is used in pieces of so many pages.
 constexpr std::uint32_t kPiece = 32;
+// What fill() takes in one turn.
+constexpr std::uint64_t kTurn = std::uint64_t{4} * kPiece;
 constexpr sim::FileId kFile = 1;
 
 }  // namespace
@@ -30,7 +32,7 @@ GuestWorkload::GuestWorkload(std::shared_ptr<const GuestMemory> memory,
 
 // Every other piece of the process is there, so that it has holes to fill and as many to make.
 bool GuestWorkload::fill(std::uint64_t pages) {
-  for (std::uint64_t taken = 0; taken + 4 * kPiece <= pages; taken += 4 * kPiece) {
+  for (std::uint64_t left = pages; left >= kTurn; left -= kTurn) {
     const bool dirty = file_pieces_ % 16 < 2;
     for (int half = 0; half < 2; ++half, ++file_pieces_) {
       const std::uint32_t first = file_pieces_ * kPiece;
