@@ -148,7 +148,7 @@ StackedBars bars_of(const Migrations& migrations) {
     }
     bar.height = std::accumulate(bar.parts.begin(), bar.parts.end(), 0.0);
     bar.label =
-        fmt::format("{} MiB, {} ms", format_number(bar.height), format_number(run.total_ms));
+        fmt::format("{} MiB, {} s", format_number(bar.height), format_number(run.total_ms / 1000));
     bars.bars.push_back(std::move(bar));
   }
   return bars;

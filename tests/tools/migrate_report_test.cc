@@ -115,7 +115,7 @@ TEST(MigrateReportTest, BarsStackTheRounds) {
   EXPECT_EQ(bars.bars[0].name, "plain");
   EXPECT_THAT(bars.bars[0].parts, ElementsAre(1024, 100, 50, 25, 5));
   EXPECT_EQ(bars.bars[0].height, 1204);
-  EXPECT_EQ(bars.bars[1].label, "261 MiB, 1500 ms");
+  EXPECT_EQ(bars.bars[1].label, "261 MiB, 1.50 s");
   EXPECT_FALSE(bars.line);
 }
 
