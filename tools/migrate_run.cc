@@ -251,7 +251,7 @@ std::string Migration::compare() const {
   if (!arrival_->restored) return "the destination could not restore the device";
   const PageSet ballooned = ballooned_pages_of(guest_->machine().device(), *guest_->memory());
   if (!std::ranges::equal(ballooned.words(), arrival_->ballooned.words())) {
-    return fmt::format("{} pages are in the balloon here, others or {} at the destination",
+    return fmt::format("pages in the balloon: {} here, {} or others at the destination",
                        ballooned.count(), arrival_->ballooned.count());
   }
   std::uint64_t different = 0;
@@ -267,11 +267,11 @@ std::string Migration::compare() const {
     }
   }
   if (different != 0) {
-    return fmt::format("{} pages of the guest differ at the destination, the first is {:#x}",
+    return fmt::format("pages of the guest that differ at the destination: {}, the first is {:#x}",
                        different, first_different);
   }
   if (const std::uint64_t damaged = guest_->damaged_pages(); damaged != 0) {
-    return fmt::format("{} pages of the guest lost what they held", damaged);
+    return fmt::format("pages of the guest that lost what they held: {}", damaged);
   }
   return {};
 }

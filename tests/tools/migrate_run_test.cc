@@ -168,7 +168,7 @@ TEST(BrokenMigrationTest, LinkThatLosesAPageIsNoticed) {
   options.before_round = [](const RoundView& round) { round.to_send.remove(PageRange{5120, 1}); };
 
   EXPECT_EQ(run(options).failure,
-            "1 pages of the guest differ at the destination, the first is 0x100400");
+            "pages of the guest that differ at the destination: 1, the first is 0x100400");
 }
 
 class ForgetfulTracker final : public WriteTracker {
@@ -197,7 +197,8 @@ TEST(BrokenMigrationTest, TrackerThatForgetsPagesIsNoticed) {
     return std::make_unique<ForgetfulTracker>(make_write_tracker(std::move(memory)).value());
   };
 
-  EXPECT_THAT(run(options).failure, HasSubstr("pages of the guest differ at the destination"));
+  EXPECT_THAT(run(options).failure,
+              HasSubstr("pages of the guest that differ at the destination: "));
 }
 
 TEST(BrokenMigrationTest, LastRoundThatIsNotSentIsNoticed) {
@@ -206,7 +207,8 @@ TEST(BrokenMigrationTest, LastRoundThatIsNotSentIsNoticed) {
     round.to_send.remove(PageRange{0, round.number == 1 ? 0 : round.to_send.size()});
   };
 
-  EXPECT_THAT(run(options).failure, HasSubstr("pages of the guest differ at the destination"));
+  EXPECT_THAT(run(options).failure,
+              HasSubstr("pages of the guest that differ at the destination: "));
 }
 
 TEST(BrokenMigrationTest, DestinationThatDiesBeforeTheFirstRoundIsAFailure) {
