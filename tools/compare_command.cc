@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,19 +19,6 @@
 namespace vballoon::tool {
 namespace {
 
-int report_failure(const Error& error) {
-  const bool usage = error.code == Errc::kInvalidArgument || error.code == Errc::kTargetTooLarge;
-  // What is wrong with an option says so itself.
-  fmt::print(stderr, "error: {}\n",
-             usage && !error.context.empty() ? error.context : error.message());
-  return usage ? kExitUsage : kExitFailed;
-}
-
-int report_interrupt() {
-  fmt::print(stderr, "interrupted\n");
-  return kExitInterrupted;
-}
-
 // How long the steps of a comparison take beside each other: every page of a row is touched twice.
 constexpr double kLimitWeight = 1;
 constexpr double kRunWeight = 3;
@@ -47,7 +32,7 @@ class Steps {
              kLimitWeight) {}
 
   // Begins the next step; the tick goes to what does it.
-  Oracle::Tick next(const std::string& label, double weight) {
+  Tick next(const std::string& label, double weight) {
     progress_.begin(label, at_ / all_, (at_ + weight) / all_);
     at_ += weight;
     return [this](double done) {
@@ -97,12 +82,9 @@ Result<bool> run_all(Comparison& comparison, Steps& steps) {
 int publish(const Comparison& comparison, std::FILE* out) {
   const CompareOptions& options = comparison.options;
   const std::string text = options.json ? json_of(comparison) : table_of(comparison);
-  if (std::fputs(text.c_str(), out) == EOF || std::fflush(out) != 0) {
-    fmt::print(stderr, "error: cannot write the results: {}\n", std::strerror(errno));
-    return kExitFailed;
-  }
+  if (const int code = write_results(text, out); code != kExitDone) return code;
   if (!options.plot.empty()) {
-    if (auto drawn = draw_plot(comparison, options.plot); !drawn) {
+    if (auto drawn = draw_plot(bars_of(comparison), options.plot); !drawn) {
       return report_failure(drawn.error());
     }
     if (!options.quiet) fmt::print(stderr, "picture: {}\n", options.plot);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "compare_report.h"
+#include "machine_json.h"
 #include "wire/dialect.h"
 
 namespace vballoon::tool {
@@ -54,17 +55,6 @@ Json row_json(const Row& row) {
   json["runs"] = Json::array();
   for (const RowRun& run : row.runs) put_run(json["runs"].emplace_back(Json::object()), run);
   return json;
-}
-
-Json machine_json(const MachineFacts& machine) {
-  return {{"kernel", machine.kernel},
-          {"processor", machine.processor},
-          {"processors", machine.processors},
-          {"memory_bytes", machine.memory_bytes},
-          {"available_bytes", machine.available_bytes},
-          {"transparent_huge_pages", machine.transparent_huge_pages},
-          {"huge_pages_free", machine.huge_pages_free},
-          {"vectored_discard", machine.vectored_discard}};
 }
 
 Json options_json(const Comparison& comparison) {

@@ -9,7 +9,7 @@
 #include "compare_options.h"
 #include "figures.h"
 #include "machine_facts.h"
-#include "vballoon/result.h"
+#include "stacked_bars.h"
 
 namespace vballoon::tool {
 
@@ -26,13 +26,7 @@ struct Comparison {
 // One document, schema vballoon.compare/1.
 [[nodiscard]] std::string json_of(const Comparison& comparison);
 
-// What makes gnuplot draw it to its standard output: SVG, or PNG, as the file ends.
-[[nodiscard]] std::string gnuplot_script_of(const Comparison& comparison, const std::string& file);
-
-// Whether the file can be drawn: its name, its folder (both kInvalidArgument), and gnuplot
-// (kNotSupported).
-[[nodiscard]] Result<void> check_plot(const std::string& file);
-[[nodiscard]] Result<void> draw_plot(const Comparison& comparison, const std::string& file);
+[[nodiscard]] StackedBars bars_of(const Comparison& comparison);
 
 }  // namespace vballoon::tool
 

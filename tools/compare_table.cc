@@ -10,28 +10,10 @@
 
 #include "compare_report.h"
 #include "sizes.h"
+#include "text_table.h"
 
 namespace vballoon::tool {
 namespace {
-
-using Line = std::vector<std::string>;
-
-// Columns as wide as their widest cell, the first one to the left, the others to the right.
-std::string align(const std::vector<Line>& lines) {
-  std::vector<std::size_t> widths;
-  for (const Line& line : lines) {
-    if (widths.size() < line.size()) widths.resize(line.size());
-    for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
-  }
-  std::string text;
-  for (const Line& line : lines) {
-    std::string row = fmt::format("{:<{}}", line[0], widths[0]);
-    for (std::size_t i = 1; i < line.size(); ++i)
-      row += fmt::format("  {:>{}}", line[i], widths[i]);
-    text += row + "\n";
-  }
-  return text;
-}
 
 std::string stage(double ms, double wall_ms) {
   if (std::isnan(ms)) return "-";

@@ -15,37 +15,9 @@
 #include <string_view>
 
 #include "machine_facts.h"
+#include "pagemap_scan.h"
 
 namespace vballoon::tool {
-namespace {
-
-// The kernel's PAGEMAP_SCAN, which the headers of Debian 12 do not have.
-struct ScannedRange {
-  std::uint64_t start;
-  std::uint64_t end;
-  std::uint64_t categories;
-};
-struct ScanRequest {
-  std::uint64_t size = 0;
-  std::uint64_t flags = 0;
-  std::uint64_t start = 0;
-  std::uint64_t end = 0;
-  std::uint64_t walk_end = 0;  // filled in: how far it came
-  std::uint64_t ranges = 0;
-  std::uint64_t ranges_room = 0;
-  std::uint64_t max_pages = 0;
-  std::uint64_t category_inverted = 0;
-  std::uint64_t category_mask = 0;
-  std::uint64_t category_anyof_mask = 0;
-  std::uint64_t return_mask = 0;
-};
-constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanRequest);
-constexpr std::uint64_t kPageIsHuge = 1 << 6;
-
-std::uint64_t address_of(const std::byte* host) { return reinterpret_cast<std::uintptr_t>(host); }
-
-}  // namespace
-
 MappedMemory mapped_memory_of(const MemoryRegion& region) {
   const std::uint64_t first = address_of(region.host);
   std::uint64_t huge_kib = 0;

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "compare_command.h"
 #include "figures.h"
 #include "machine_facts.h"
 #include "oracle.h"
+#include "outcome.h"
 #include "sizes.h"
 #include "vballoon/discarder.h"
 

@@ -7,12 +7,12 @@
 #include <chrono>
 
 #include "machine_facts.h"
+#include "oracle.h"
 #include "sizes.h"
 
 namespace vballoon::tool {
 
-Result<double> measure_limit(const CompareOptions& options, std::uint64_t bytes,
-                             const Oracle::Tick& tick) {
+Result<double> measure_limit(const CompareOptions& options, std::uint64_t bytes, const Tick& tick) {
   const std::uint64_t unit = options.backing == Backing::kHugetlb ? kHugePageBytes : kPageSize;
   const std::array layout{RegionLayout{0, (bytes + unit - 1) / unit * unit}};
   auto memory = GuestMemory::allocate(layout, {options.backing, options.thp});

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "compare_options.h"
-#include "oracle.h"
+#include "progress.h"
 #include "vballoon/result.h"
 
 namespace vballoon::tool {
@@ -14,7 +14,7 @@ namespace vballoon::tool {
 // Maps and touches `bytes` as a row does, discards them in one call and returns the milliseconds
 // of that call; 0 when `tick` says to stop.
 [[nodiscard]] Result<double> measure_limit(const CompareOptions& options, std::uint64_t bytes,
-                                           const Oracle::Tick& tick);
+                                           const Tick& tick);
 
 }  // namespace vballoon::tool
 

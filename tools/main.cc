@@ -18,6 +18,7 @@
 #include "compare_options.h"
 #include "info_command.h"
 #include "interrupt.h"
+#include "migrate_command.h"
 #include "sizes.h"
 #include "terminal.h"
 #include "thp_command.h"
@@ -43,6 +44,13 @@ Choices<ThpPolicy> all_policies() {
   return all;
 }
 
+Choices<Help> all_helps() {
+  Choices<Help> all;
+  for (const Help& help : kHelps) all.emplace_back(help.name, help);
+  return all;
+}
+
+const Choices<Help> kAllHelps = all_helps();
 const Choices<Dialect> kModes = all_modes();
 const Choices<ThpPolicy> kPolicies = all_policies();
 const Choices<DiscardStrategy> kHosts{{"per-page", DiscardStrategy::kPerPage},
@@ -187,6 +195,26 @@ void add_output_options(CLI::App& app, CompareOptions& options) {
   app.add_flag("--quiet", options.quiet, "No progress and no notes on stderr");
 }
 
+void add_migrate_options(CLI::App& app, MigrateOptions& options) {
+  add_size(app, "--guest-memory", options.guest_memory,
+           "Memory of the guest; both sides need it [8GiB; less where memory is short]");
+  add_size(app, "--free", options.free, "Of that, not in use [3/4]");
+  add_choices(app, "--helps", options.helps, kAllHelps, "What helps: one or more [all]");
+  add_size(app, "--bandwidth", options.bandwidth, "Of the link, bytes a second [unlimited]");
+  add_size(app, "--write-rate", options.write_rate,
+           "What the guest writes meanwhile, bytes a second [100MiB]");
+  add_number(app, "--seed", options.seed, 0, UINT32_MAX, "Seed of what the guest does [1]");
+  app.add_flag("--json", options.json, "Print one JSON document instead of the table");
+  app.add_option("--plot", options.plot, "Draw stacked bars into a .svg or .png file")
+      ->type_name("FILE");
+  app.add_flag("--quiet", options.quiet, "No progress and no notes on stderr");
+  app.footer(
+      "Examples:\n"
+      "  vballoon migrate --plot migrate.svg\n"
+      "  vballoon migrate --guest-memory 1GiB --helps plain,hints --bandwidth 500MiB\n\n"
+      "Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Compares the ways in which a guest can hand memory back to its host.", "vballoon"};
   app.set_version_flag("--version", "vballoon " VBALLOON_VERSION);
@@ -219,6 +247,10 @@ int run(int argc, char** argv) {
   thp.add_flag("--json", thp_options.json, "Print one JSON document instead of the table");
   thp.add_flag("--quiet", thp_options.quiet, "No progress on stderr");
   thp.footer("Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
+  MigrateOptions migrate_options;
+  CLI::App& migrate = *app.add_subcommand(
+      "migrate", "Migrate a running guest to another process, with and without help");
+  add_migrate_options(migrate, migrate_options);
   bool info_json = false;
   CLI::App& info = *app.add_subcommand("info", "Say what this machine offers to a balloon");
   info.add_flag("--json", info_json, "Print one JSON document");
@@ -236,6 +268,10 @@ int run(int argc, char** argv) {
   if (info.parsed()) return run_info(info_json, stdout);
   catch_interrupts();
   if (thp.parsed()) return run_thp_command(thp_options, stdout);
+  if (migrate.parsed()) {
+    if (!migrate_options.quiet) migrate_options.log = terminal_log();
+    return run_migrate(migrate_options, stdout);
+  }
   if (!options.quiet) options.log = terminal_log();
   return run_compare(options, stdout);
 }

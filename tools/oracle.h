@@ -7,7 +7,6 @@
 #define VBALLOON_TOOLS_ORACLE_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -15,6 +14,7 @@
 
 #include "aged_pages.h"
 #include "base/page_set.h"
+#include "progress.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/result.h"
 #include "vballoon/sim/machine.h"
@@ -28,9 +28,6 @@ namespace vballoon::tool {
 
 class Oracle {
  public:
-  // Asked now and then with how much of the work is done; says whether to go on.
-  using Tick = std::function<bool(double done)>;
-
   Oracle(std::shared_ptr<const GuestMemory> memory, std::uint64_t seed);
 
   // Touches every page and gives it its value; false when stopped.

@@ -16,6 +16,10 @@ constexpr int kBarWidth = 24;
 
 }  // namespace
 
+Tick part_of(const Tick& tick, double from, double to) {
+  return [&tick, from, to](double done) { return tick(from + (to - from) * done); };
+}
+
 Progress::Progress(bool wanted)
     : enabled_(wanted && stderr_is_terminal()), colour_(colour_wanted()) {}
 

@@ -4,10 +4,17 @@
 #define VBALLOON_TOOLS_PROGRESS_H_
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 
 namespace vballoon::tool {
+
+// Asked now and then with how much of the work is done, 0 to 1; says whether to go on.
+using Tick = std::function<bool(double done)>;
+
+// The tick of a step that is the part [from, to] of the work; `tick` must outlive it.
+[[nodiscard]] Tick part_of(const Tick& tick, double from, double to);
 
 class Progress {
  public:

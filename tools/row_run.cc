@@ -13,6 +13,7 @@
 
 #include "aged_pages.h"
 #include "guest_set_up.h"
+#include "oracle.h"
 #include "vballoon/sim/busy_vcpu.h"
 #include "vballoon/sim/machine.h"
 
@@ -28,11 +29,6 @@ constexpr double kTouched = 0.35;
 constexpr double kInflated = 0.55;
 constexpr double kChecked = 0.6;
 constexpr double kDeflated = 0.65;
-
-// The tick of a step that is the part [from, to] of the work.
-Oracle::Tick part_of(const Oracle::Tick& tick, double from, double to) {
-  return [&tick, from, to](double done) { return tick(from + (to - from) * done); };
-}
 
 sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec& spec) {
   sim::MachineOptions machine;
@@ -96,7 +92,7 @@ struct Guest {
 
 // nullopt when `tick` said to stop.
 Result<std::optional<Guest>> boot(const CompareOptions& options, const ComparePlan& plan,
-                                  const RowSpec& spec, const Oracle::Tick& tick) {
+                                  const RowSpec& spec, const Tick& tick) {
   auto memory = GuestMemory::allocate(pc_layout(plan.guest_memory), {options.backing, options.thp});
   if (!memory) return tl::unexpected(memory.error());
   auto pages = make_guest_pages(options, plan.guest_memory);
@@ -122,7 +118,7 @@ Result<std::optional<Guest>> boot(const CompareOptions& options, const ComparePl
 }  // namespace
 
 Result<std::optional<RowRun>> run_row(const CompareOptions& options, const ComparePlan& plan,
-                                      const RowSpec& spec, const Oracle::Tick& tick) {
+                                      const RowSpec& spec, const Tick& tick) {
   auto guest = boot(options, plan, spec, part_of(tick, 0, kTouched));
   if (!guest) return tl::unexpected(guest.error());
   if (!guest->has_value()) return std::nullopt;
@@ -138,7 +134,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   const auto share = [&driver = machine->driver(), all = plan.inflate_pages] {
     return static_cast<double>(driver.ballooned_pages()) / static_cast<double>(all);
   };
-  const Oracle::Tick inflating = part_of(tick, kTouched, kInflated);
+  const Tick inflating = part_of(tick, kTouched, kInflated);
   const auto inflated = machine->resize(plan.inflate_pages, [&] { return inflating(share()); });
   if (!inflated) return tl::unexpected(inflated.error());
   if (busy) run.vcpu_loss_percent = busy->loss_percent();
@@ -155,7 +151,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
           ? oracle.after_inflate(machine->driver(), *inflated, part_of(tick, kInflated, kChecked))
           : fmt::format("the guest gave {} pages of {}", inflated->pages, plan.inflate_pages);
 
-  const Oracle::Tick deflating = part_of(tick, kChecked, kDeflated);
+  const Tick deflating = part_of(tick, kChecked, kDeflated);
   const auto deflated = machine->resize(0, [&] { return deflating(1 - share()); });
   if (!deflated) return tl::unexpected(deflated.error());
   run.deflate = deflation_of(*deflated);

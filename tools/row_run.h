@@ -7,7 +7,7 @@
 
 #include "compare_options.h"
 #include "figures.h"
-#include "oracle.h"
+#include "progress.h"
 #include "vballoon/result.h"
 
 namespace vballoon::tool {
@@ -15,7 +15,7 @@ namespace vballoon::tool {
 // nullopt when `tick` said to stop.
 [[nodiscard]] Result<std::optional<RowRun>> run_row(const CompareOptions& options,
                                                     const ComparePlan& plan, const RowSpec& spec,
-                                                    const Oracle::Tick& tick);
+                                                    const Tick& tick);
 
 }  // namespace vballoon::tool
 

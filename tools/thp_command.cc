@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "compare_command.h"
 #include "interrupt.h"
+#include "outcome.h"
 #include "sizes.h"
 #include "vballoon/discarder.h"
 #include "wire/dialect.h"

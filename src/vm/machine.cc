@@ -264,6 +264,15 @@ Result<ResizeReport> Machine::resize(std::uint64_t balloon_pages,
   return report;
 }
 
+void Machine::settle() {
+  if (impl_->thread) {
+    static_cast<void>(impl_->thread->system_time());  // known when all is served
+    return;
+  }
+  while (impl_->let_device_answer()) {
+  }
+}
+
 BalloonDevice& Machine::device() { return *impl_->device; }
 const BalloonDevice& Machine::device() const { return *impl_->device; }
 BalloonDriver& Machine::driver() { return *impl_->driver; }

@@ -16,6 +16,7 @@ using ::testing::AllOf;
 using testing::Finished;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::RefusesWith;
 using testing::run_command;
 using testing::run_on_terminal;
 using ::testing::StartsWith;
@@ -27,11 +28,6 @@ Finished compare(const std::vector<std::string>& more) {
                                      "pfn",       "--host",         "per-page"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_command(arguments);
-}
-
-MATCHER_P(RefusesWith, text, "exits with 2, says why on stderr and nothing on stdout") {
-  *result_listener << "exit code " << arg.exit_code << ", stderr: " << arg.err;
-  return arg.exit_code == 2 && arg.out.empty() && arg.err.find(text) != std::string::npos;
 }
 
 TEST(CliTest, HelpNamesTheSubcommandsAndExitCodes) {

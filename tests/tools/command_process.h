@@ -4,6 +4,7 @@
 #define VBALLOON_TESTS_TOOLS_COMMAND_PROCESS_H_
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <pty.h>
 #include <sched.h>
 #include <signal.h>
@@ -128,6 +129,11 @@ inline Finished run_on_terminal(std::vector<std::string> arguments,
   finished.exit_code = process.wait();
   finished.out = out.text();
   return finished;
+}
+
+MATCHER_P(RefusesWith, text, "exits with 2, says why on stderr and nothing on stdout") {
+  *result_listener << "exit code " << arg.exit_code << ", stderr: " << arg.err;
+  return arg.exit_code == 2 && arg.out.empty() && arg.err.find(text) != std::string::npos;
 }
 
 }  // namespace vballoon::tool::testing

@@ -23,7 +23,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 TEST(ComparePlotTest, EveryRowIsABarOfItsFourStages) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "a.svg"),
+  EXPECT_THAT(gnuplot_script_of(bars_of(made_up_comparison()), "a.svg"),
               StartsWith("$rows << EOD\n"
                          "\"pfn/per-page\" 200 400 600 800\n"
                          "\"chunk/vectored\" 12.5 25 37.5 50\n"
@@ -32,22 +32,24 @@ TEST(ComparePlotTest, EveryRowIsABarOfItsFourStages) {
 
 TEST(ComparePlotTest, BarsSayTheirTimeAndTheirFactor) {
   EXPECT_THAT(
-      gnuplot_script_of(made_up_comparison(), "a.svg"),
+      gnuplot_script_of(bars_of(made_up_comparison()), "a.svg"),
       AllOf(HasSubstr("'2000 ms (1.0x)' at 0,2000"), HasSubstr("'125 ms (16.0x)' at 1,125")));
 }
 
 TEST(ComparePlotTest, LimitIsALine) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "a.svg"),
+  EXPECT_THAT(gnuplot_script_of(bars_of(made_up_comparison()), "a.svg"),
               HasSubstr("100 with lines dashtype 2 linecolor rgb '#444444' title 'limit: 100 ms'"));
 }
 
 TEST(ComparePlotTest, EndingOfTheFileChoosesItsKind) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "a.svg"), HasSubstr("set terminal svg"));
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "a.png"), HasSubstr("set terminal pngcairo"));
+  EXPECT_THAT(gnuplot_script_of(bars_of(made_up_comparison()), "a.svg"),
+              HasSubstr("set terminal svg"));
+  EXPECT_THAT(gnuplot_script_of(bars_of(made_up_comparison()), "a.png"),
+              HasSubstr("set terminal pngcairo"));
 }
 
 TEST(ComparePlotTest, FileIsNotNamedInTheScript) {
-  EXPECT_THAT(gnuplot_script_of(made_up_comparison(), "'; system 'false' #.svg"),
+  EXPECT_THAT(gnuplot_script_of(bars_of(made_up_comparison()), "'; system 'false' #.svg"),
               Not(HasSubstr("system")));
 }
 
@@ -99,14 +101,14 @@ class GnuplotTest : public ::testing::Test {
 };
 
 TEST_F(GnuplotTest, SvgIsDrawn) {
-  ASSERT_TRUE(draw_plot(made_up_comparison(), file("a.svg")));
+  ASSERT_TRUE(draw_plot(bars_of(made_up_comparison()), file("a.svg")));
 
   EXPECT_THAT(contents(file("a.svg")), AllOf(HasSubstr("<svg"), HasSubstr("chunk/vectored"),
                                              HasSubstr("limit: 100 ms"), HasSubstr("</svg>")));
 }
 
 TEST_F(GnuplotTest, PngIsDrawn) {
-  ASSERT_TRUE(draw_plot(made_up_comparison(), file("a.png")));
+  ASSERT_TRUE(draw_plot(bars_of(made_up_comparison()), file("a.png")));
 
   EXPECT_THAT(contents(file("a.png")), StartsWith("\x89PNG"));
 }
@@ -114,13 +116,13 @@ TEST_F(GnuplotTest, PngIsDrawn) {
 TEST_F(GnuplotTest, FileNameWithAnyCharacterIsDrawn) {
   const std::string name = file("|it's \"mine\"\n$HOME `true`.svg");
 
-  ASSERT_TRUE(draw_plot(made_up_comparison(), name));
+  ASSERT_TRUE(draw_plot(bars_of(made_up_comparison()), name));
 
   EXPECT_THAT(contents(name), HasSubstr("<svg"));
 }
 
 TEST_F(GnuplotTest, WhatCannotBeDrawnIsAnError) {
-  EXPECT_FALSE(draw_plot(made_up_comparison(), file("missing/a.svg")));
+  EXPECT_FALSE(draw_plot(bars_of(made_up_comparison()), file("missing/a.svg")));
 }
 
 }  // namespace

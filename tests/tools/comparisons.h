@@ -3,41 +3,17 @@
 #ifndef VBALLOON_TESTS_TOOLS_COMPARISONS_H_
 #define VBALLOON_TESTS_TOOLS_COMPARISONS_H_
 
-#include <cstdio>
-#include <cstdlib>
-#include <nlohmann/json.hpp>
-#include <string>
-#include <utility>
-
 #include "compare_command.h"
 #include "compare_options.h"
 #include "compare_report.h"
 #include "figures.h"
 #include "sizes.h"
+#include "tools/outcomes.h"
 
 namespace vballoon::tool::testing {
 
-// What a comparison left behind.
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-
-  // Throws when it is not one document.
-  [[nodiscard]] nlohmann::ordered_json document() const {
-    return nlohmann::ordered_json::parse(out);
-  }
-};
-
 inline Outcome run(const CompareOptions& options) {
-  char* text = nullptr;
-  std::size_t size = 0;
-  std::FILE* const out = ::open_memstream(&text, &size);
-  Outcome outcome;
-  outcome.exit_code = run_compare(options, out);
-  std::fclose(out);
-  outcome.out.assign(text, size);
-  std::free(text);
-  return outcome;
+  return outcome_of([&](std::FILE* out) { return run_compare(options, out); });
 }
 
 // The smallest guest, one mode beside the baseline.

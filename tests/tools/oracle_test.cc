@@ -91,10 +91,10 @@ class FilledBalloonTest : public ::testing::Test {
     report_ = machine_->resize(kBalloonPages).value();
   }
 
-  [[nodiscard]] std::string check_inflated(const Oracle::Tick& tick = always) {
+  [[nodiscard]] std::string check_inflated(const Tick& tick = always) {
     return oracle_.after_inflate(machine_->driver(), report_, tick);
   }
-  [[nodiscard]] std::string check_deflated(const Oracle::Tick& tick = always) {
+  [[nodiscard]] std::string check_deflated(const Tick& tick = always) {
     return oracle_.after_deflate(*machine_, tick);
   }
   void deflate() { ASSERT_TRUE(machine_->resize(0)); }

@@ -110,7 +110,7 @@ class ScriptedGuest {
   static constexpr std::size_t kDriverZone = 2;
   static constexpr std::uint64_t kEnd = (kDrivers + kDriverBytes) / kPageSize;
   static bool go_on(double) { return true; }
-  const Oracle::Tick kGoOn = go_on;
+  const Tick kGoOn = go_on;
 
   static sim::MachineOptions options(const Way& way) {
     Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};

@@ -161,5 +161,32 @@ TEST(MachineWatchThreadsTest, ThreadThatSleepsAgainIsKicked) {
   EXPECT_TRUE(rig.resize(0).reached);
 }
 
+// ---- a guest that steps its driver itself ------------------------------------------------------
+
+class MachineSettleThreadsTest : public ::testing::TestWithParam<NotifyMode> {};
+
+INSTANTIATE_TEST_SUITE_P(Notify, MachineSettleThreadsTest,
+                         ::testing::Values(NotifyMode::kDirect, NotifyMode::kEventfd));
+
+TEST_P(MachineSettleThreadsTest, DeviceHasServedWhatItWasKickedFor) {
+  MachineRig rig(Dialect::kStandard, GetParam());
+  rig.start();
+  ASSERT_TRUE(rig.machine->device().set_target_pages(200));
+  rig.machine->driver().step(std::chrono::nanoseconds(0));
+
+  rig.machine->settle();
+
+  EXPECT_EQ(rig.machine->device().ballooned_pages(), 200u);
+}
+
+TEST_P(MachineSettleThreadsTest, MachineThatWasNeverKickedIsSettled) {
+  MachineRig rig(Dialect::kStandard, GetParam());
+  rig.start();
+
+  rig.machine->settle();
+
+  EXPECT_EQ(rig.machine->device().metrics().inflate_messages, 0u);
+}
+
 }  // namespace
 }  // namespace vballoon

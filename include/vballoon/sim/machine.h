@@ -78,6 +78,11 @@ class VBALLOON_EXPORT Machine {
   [[nodiscard]] Result<ResizeReport> resize(std::uint64_t balloon_pages,
                                             const std::function<bool()>& keep_going = {});
 
+  // Returns when the device has served all kicks, and touches guest memory no more before the next
+  // one: for a guest that was stopped and is about to be saved. With kDirect on the guest's thread;
+  // not for a machine that watches its rings.
+  void settle();
+
   [[nodiscard]] BalloonDevice& device();
   [[nodiscard]] const BalloonDevice& device() const;
   [[nodiscard]] BalloonDriver& driver();
