@@ -22,7 +22,7 @@ inline constexpr std::size_t kMaxHeldBuffers = 4;
 class GuestRequests {
  public:
   void reset() { *this = GuestRequests(); }
-  // Goes on with a guest of which it is not known what it does.
+  // Goes on with a guest of which it is not known what it does: it is told to stop.
   void restored() {
     reset();
     walking_ = true;

@@ -43,10 +43,11 @@ class GuestFixture : public ::testing::Test {
         allocator_(PageRanges{{0, pages}}),
         through_mmio_(through_mmio) {}
 
-  // Boots a guest; the device offers these features and the driver accepts what it can.
+  // Boots a guest; the device offers these features, and what the driver knows beside the standard,
+  // and the driver accepts what it can.
   void boot(Features features, DriverOptions options = {}) {
     features_ = packed_by_default() ? features.with(Feature::kRingPacked) : features;
-    make_device();
+    make_device(options);
     options.features = features_;
     driver_ = BalloonDriver::probe(*access_, memory_, allocator_, options).value();
   }
@@ -110,9 +111,11 @@ class GuestFixture : public ::testing::Test {
   std::unique_ptr<BalloonDriver> driver_;
 
  private:
-  void make_device() {
+  void make_device(const DriverOptions& known) {
     auto discarder = make_discarder();
-    BalloonOptions options{.features = features_,
+    BalloonOptions options{.dialect = known.dialect,
+                           .guest_requests = known.guest_requests,
+                           .features = features_,
                            .wake = [this](std::uint16_t queue) { kicked_.insert(queue); },
                            .on_free_page_hints =
                                [this](std::span<const PageRange> pages) {

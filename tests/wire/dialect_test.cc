@@ -16,6 +16,7 @@ namespace vballoon {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::NotNull;
 using ::testing::WhenDynamicCastTo;
 
@@ -98,6 +99,34 @@ TEST(QueueNumberTest, AllFeaturesGiveTheSameNumbersEitherWay) {
   const Features all{Feature::kStatsVq, Feature::kFreePageHint, Feature::kPageReporting};
 
   EXPECT_EQ(roles(all, QueueNumbering::kDense), roles(all, QueueNumbering::kFixed));
+}
+
+// The roles of the queues of a dialect with statistics, with requests to the guest or without.
+std::vector<QueueRole> roles_with_statistics(Dialect dialect, bool guest_requests) {
+  std::vector<QueueRole> all;
+  for (const QueueRow* row : number_queues(dialect_row(dialect), Features{Feature::kStatsVq},
+                                           QueueNumbering::kFixed, guest_requests)) {
+    if (row != nullptr) all.push_back(row->role);
+  }
+  return all;
+}
+
+TEST(QueueNumberTest, RequestQueueStandsBehindTheStatistics) {
+  EXPECT_THAT(roles_with_statistics(Dialect::kPageBitmap, true),
+              ElementsAre(QueueRole::kInflate, QueueRole::kDeflate, QueueRole::kStats,
+                          QueueRole::kRequest));
+}
+
+TEST(QueueNumberTest, ControlQueueStandsInFrontOfTheOneForFreePages) {
+  EXPECT_THAT(roles_with_statistics(Dialect::kScatterGather, true),
+              ElementsAre(QueueRole::kInflate, QueueRole::kDeflate, QueueRole::kStats,
+                          QueueRole::kControl, QueueRole::kFreePages));
+}
+
+TEST(QueueNumberTest, QueuesForRequestsTakeNoNumberWhereThereAreNone) {
+  EXPECT_THAT(number_queues(dialect_row(Dialect::kScatterGather), Features{Feature::kFreePageHint},
+                            QueueNumbering::kFixed)[3],
+              Field(&QueueRow::role, QueueRole::kFreePageHint));
 }
 
 TEST(MakeDecoderTest, EachCodecHasItsDecoder) {
