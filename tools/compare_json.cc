@@ -59,6 +59,7 @@ Json row_json(const Row& row) {
 
 Json options_json(const Comparison& comparison) {
   const CompareOptions& options = comparison.options;
+  const sim::DriverOptions driver = driver_options(options);
   Json modes = Json::array();
   for (const Dialect mode : options.modes) modes.push_back(dialect_row(mode).name);
   return {{"guest_memory_bytes", comparison.plan.guest_memory},
@@ -66,15 +67,17 @@ Json options_json(const Comparison& comparison) {
           {"modes", modes},
           {"host", to_string(options.host)},
           {"guest", to_string(options.guest)},
+          {"compaction", options.compaction},
           {"notify", to_string(options.notify)},
           {"backing", to_string(options.backing)},
           {"thp", to_string(options.thp)},
           {"busy_vcpu", options.busy_vcpu},
           {"queue_size", options.queue_size},
-          {"pfn_order", to_string(options.pfn_order)},
+          {"pfn_order", to_string(*driver.pfn_order)},
           {"write_behind", options.write_behind},
           {"poll_us", options.poll_us},
-          {"chunk_order", options.chunk_order_zero ? 0U : sim::kMaxOrder},
+          {"chunk_order", driver.chunk_order},
+          {"faithful", driver.faithful},
           {"repeat", options.repeat},
           {"seed", options.seed}};
 }

@@ -9,6 +9,15 @@
 
 namespace vballoon::tool {
 
+sim::DriverOptions driver_options(const CompareOptions& options) {
+  sim::DriverOptions driver;
+  driver.faithful = options.faithful;
+  driver.pfn_order = options.pfn_order;
+  if (options.chunk_order_zero) driver.chunk_order = 0;
+  driver.queue_size = options.queue_size;
+  return sim::resolved(driver);
+}
+
 std::string row_name(const RowSpec& row) {
   return fmt::format("{}/{}", dialect_row(row.mode).name,
                      row.write_behind ? "write-behind" : to_string(row.host));

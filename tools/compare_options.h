@@ -27,14 +27,16 @@ struct CompareOptions {
   std::vector<Dialect> modes{Dialect::kStandard, Dialect::kPageBitmap, Dialect::kScatterGather};
   DiscardStrategy host = DiscardStrategy::kVectored;
   sim::GuestAge guest = sim::GuestAge::kIdle;
+  bool compaction = true;  // cont has pages moved for its blocks
   sim::NotifyMode notify = sim::NotifyMode::kEventfd;
   Backing backing = Backing::kAnonymous;
   ThpMode thp = ThpMode::kOff;
   bool busy_vcpu = false;
   std::uint16_t queue_size = 256;
-  sim::PfnOrder pfn_order = sim::PfnOrder::kReversed;
-  bool chunk_order_zero = false;  // chunk takes single pages too, as published
-  bool write_behind = false;      // a further row for each mode
+  std::optional<sim::PfnOrder> pfn_order;  // unset: what `faithful` makes of it
+  bool chunk_order_zero = false;           // chunk takes single pages too, as published
+  bool faithful = false;                   // sim::DriverOptions::faithful
+  bool write_behind = false;               // a further row for each mode
   std::uint32_t poll_us = 0;  // both threads look that long before they sleep; not the baseline's
   unsigned repeat = 1;
   std::uint64_t seed = 1;
@@ -66,6 +68,9 @@ struct RowSpec {
   bool write_behind = false;  // with that strategy, after the answer
   friend bool operator==(const RowSpec&, const RowSpec&) = default;
 };
+
+// The driver's, of all rows.
+[[nodiscard]] sim::DriverOptions driver_options(const CompareOptions& options);
 
 // "pfn/per-page", "pfn/write-behind".
 [[nodiscard]] std::string row_name(const RowSpec& row);

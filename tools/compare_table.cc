@@ -87,6 +87,11 @@ std::string remarks(const View& view) {
           fmt::format("{}: {} owed to the host, {} forgone\n", name,
                       format_size(run.inflate.owed_bytes), format_size(run.inflate.forgone_bytes));
     }
+    if (run.inflate.moved_pages != 0) {
+      text += fmt::format("{}: moved {} pages together, {} in all\n", name,
+                          count(run.inflate.moved_pages),
+                          format_size(run.inflate.moved_pages * kPageSize));
+    }
     if (view.comparison.rows[i].spec.write_behind) {
       text += fmt::format("{}: {} ms of its stages went on at the same time as others\n", name,
                           format_number(run.inflate.overlap_ms));
@@ -105,11 +110,11 @@ std::string remarks(const View& view) {
 std::string head_line(const Comparison& comparison) {
   const CompareOptions& options = comparison.options;
   return fmt::format(
-      "{} guest of {} gives {} back\n{} memory, {}, {} kicks{}{}{}\n", to_string(options.guest),
+      "{} guest of {} gives {} back\n{} memory, {}, {} kicks{}{}{}{}\n", to_string(options.guest),
       format_bytes(comparison.plan.guest_memory),
       format_bytes(comparison.plan.inflate_pages << kPageShift), to_string(options.backing),
       options.thp == ThpMode::kOn ? "huge pages" : "no huge pages", to_string(options.notify),
-      options.busy_vcpu ? ", a busy vCPU" : "",
+      options.busy_vcpu ? ", a busy vCPU" : "", options.faithful ? ", drivers as published" : "",
       options.poll_us != 0 ? fmt::format(", {} us of looking before a sleep", options.poll_us) : "",
       options.repeat > 1 ? fmt::format(", medians of {} runs", options.repeat) : "");
 }

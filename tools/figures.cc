@@ -61,7 +61,7 @@ Phase inflation_of(const sim::ResizeReport& report) {
 Phase deflation_of(const sim::ResizeReport& report) {
   Phase phase = inflation_of(report);
   for (double Phase::*value : {&Phase::discard_ms, &Phase::discard_calls, &Phase::freed_bytes,
-                               &Phase::owed_bytes, &Phase::forgone_bytes}) {
+                               &Phase::owed_bytes, &Phase::forgone_bytes, &Phase::moved_pages}) {
     phase.*value = kDoesNotApply;
   }
   return phase;

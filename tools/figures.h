@@ -19,9 +19,9 @@ namespace vballoon::tool {
 inline constexpr double kDoesNotApply = std::numeric_limits<double>::quiet_NaN();
 
 // One inflation or deflation. All numbers are doubles so that a median of two is one too. Nothing
-// is discarded in a deflation: its discard stage, calls and freed, owed and forgone bytes do not
-// apply. `kernel_ms` is the system time of the thread that serves the device; with kicks by call
-// that thread runs the guest too.
+// is discarded in a deflation, and no page moved: its discard stage, calls and freed, owed and
+// forgone bytes do not apply, nor do the pages that compaction moved. `kernel_ms` is the system
+// time of the thread that serves the device; with kicks by call that thread runs the guest too.
 struct Phase {
   double wall_ms = 0;
   double guest_ms = 0;
@@ -38,6 +38,7 @@ struct Phase {
   double freed_bytes = 0;
   double owed_bytes = 0;
   double forgone_bytes = 0;
+  double moved_pages = 0;
 };
 
 // The fields of a Phase with their names in the JSON document; `kStageFields` stand in
@@ -59,7 +60,8 @@ inline constexpr std::array kTailFields{PhaseField{"overlap_ms", &Phase::overlap
                                         PhaseField{"discard_calls", &Phase::discard_calls},
                                         PhaseField{"freed_bytes", &Phase::freed_bytes},
                                         PhaseField{"owed_bytes", &Phase::owed_bytes},
-                                        PhaseField{"forgone_bytes", &Phase::forgone_bytes}};
+                                        PhaseField{"forgone_bytes", &Phase::forgone_bytes},
+                                        PhaseField{"moved_pages", &Phase::moved_pages}};
 
 [[nodiscard]] Phase inflation_of(const sim::ResizeReport& report);
 [[nodiscard]] Phase deflation_of(const sim::ResizeReport& report);

@@ -102,9 +102,8 @@ Result<GuestPages> make_guest_pages(const CompareOptions& options, std::uint64_t
   return pages;
 }
 
-void age(const CompareOptions& options, sim::PageAllocator& allocator) {
-  // The pages that aging takes stay taken: nobody frees them before the guest ends.
-  static_cast<void>(sim::age_guest(allocator, options.guest, options.seed));
+sim::PageList age(const CompareOptions& options, sim::PageAllocator& allocator) {
+  return sim::age_guest(allocator, options.guest, options.seed);
 }
 
 Result<ComparePlan> make_plan(const CompareOptions& options, const MachineFacts& machine) {

@@ -32,9 +32,9 @@ struct GuestPages {
 [[nodiscard]] Result<GuestPages> make_guest_pages(const CompareOptions& options,
                                                   std::uint64_t guest_memory);
 
-// Lets the guest's memory come to look as after some use. A driver finds the contiguous pages for
-// its rings before that, at boot.
-void age(const CompareOptions& options, sim::PageAllocator& allocator);
+// Lets the guest's memory come to look as after some use; returns what stays taken. A driver finds
+// the contiguous pages for its rings before that, at boot.
+sim::PageList age(const CompareOptions& options, sim::PageAllocator& allocator);
 
 // How much of the guest's memory can be inflated, and what is by default. Makes an allocator of
 // the same kind to find out. Fails with kInvalidArgument when the machine has less than the guest

@@ -65,8 +65,8 @@ const Choices<Backing> kBackings{
     {"anonymous", Backing::kAnonymous}, {"memfd", Backing::kMemfd}, {"hugetlb", Backing::kHugetlb}};
 const Choices<ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
 const Choices<bool> kOnOff{{"off", false}, {"on", true}};
-const Choices<sim::PfnOrder> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
-                                        {"allocation", sim::PfnOrder::kAllocation}};
+const Choices<std::optional<sim::PfnOrder>> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
+                                                       {"allocation", sim::PfnOrder::kAllocation}};
 
 template <typename Value>
 std::string words_of(const Choices<Value>& choices, std::string_view separator) {
@@ -155,6 +155,8 @@ void add_guest_options(CLI::App& app, CompareOptions& options) {
            "Its memory [8GiB; less if under 12GiB are free]");
   add_size(app, "--inflate", options.inflate, "Given back [7/8 of it; not idle: 3/4 of free]");
   add_choice(app, "--guest", options.guest, kGuests, "State of its free memory [idle]");
+  add_choice(app, "--compaction", options.compaction, kOnOff,
+             "It moves pages to come to large blocks, for cont [on]");
   add_choice(app, "--backing", options.backing, kBackings,
              "What its memory is made of [anonymous]");
   add_choice(app, "--thp", options.thp, kThp, "Transparent huge pages [off]");
@@ -180,6 +182,8 @@ void add_way_options(CLI::App& app, CompareOptions& options) {
              "Order of a PFN array, Linux reverses [reversed]");
   app.add_flag("--chunk-order-0", options.chunk_order_zero,
                "chunk takes single pages, as published");
+  app.add_flag("--faithful", options.faithful,
+               "All that a host sees of the published drivers, and no mistakes");
 }
 
 void add_output_options(CLI::App& app, CompareOptions& options) {

@@ -70,7 +70,17 @@ Oracle::Oracle(std::shared_ptr<const GuestMemory> memory, std::uint64_t seed)
 
 // Never zero, which is what a page holds that was given back.
 std::uint64_t Oracle::value_of(Pfn pfn) const {
-  return (((pfn + 1) * 0x9E3779B97F4A7C15U) ^ (seed_ << 1)) | 1;
+  return (((origin_of(pfn) + 1) * 0x9E3779B97F4A7C15U) ^ (seed_ << 1)) | 1;
+}
+
+Pfn Oracle::origin_of(Pfn pfn) const {
+  const auto origin = origins_.find(pfn);
+  return origin == origins_.end() ? pfn : origin->second;
+}
+
+// A page that was left keeps what it held, until it is used again.
+void Oracle::pages_moved(std::span<const MovedPage> moves) {
+  for (const auto& [from, to] : moves) origins_[to] = origin_of(from);
 }
 
 bool Oracle::go_on(const Tick& tick, std::uint64_t dense) const {

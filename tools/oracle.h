@@ -8,8 +8,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <unordered_map>
 
+#include "aged_pages.h"
 #include "base/page_set.h"
 #include "progress.h"
 #include "vballoon/guest_memory.h"
@@ -33,6 +36,9 @@ class Oracle {
   // Pages that the driver took for itself since `free_before` was made: they change.
   void except_driver_pages(const PageSet& free_before, const sim::PageAllocator& allocator);
 
+  // What compaction moved, all of it, in order: a page holds the value of what was moved there.
+  void pages_moved(std::span<const MovedPage> moves);
+
   // Call before and after an inflation. The latter returns what is wrong, or an empty text, as it
   // also does when stopped.
   [[nodiscard]] Result<void> before_inflate();
@@ -44,14 +50,17 @@ class Oracle {
 
  private:
   [[nodiscard]] std::uint64_t value_of(Pfn pfn) const;
+  // The page whose value this one holds.
+  [[nodiscard]] Pfn origin_of(Pfn pfn) const;
   // Asks `tick` at every so many pages: whether to go on at this one.
   [[nodiscard]] bool go_on(const Tick& tick, std::uint64_t dense) const;
   [[nodiscard]] std::string find_changed_page(const Tick& tick) const;
 
   const std::shared_ptr<const GuestMemory> memory_;
   const std::uint64_t seed_;
-  PageSet unknown_;    // by dense index: pages of the driver
-  PageSet ballooned_;  // by dense index, as the driver says
+  PageSet unknown_;                       // by dense index: pages of the driver
+  PageSet ballooned_;                     // by dense index, as the driver says
+  std::unordered_map<Pfn, Pfn> origins_;  // of the pages that others were moved to
   std::uint64_t resident_before_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "aged_pages.h"
 #include "guest_set_up.h"
 #include "oracle.h"
 #include "vballoon/sim/busy_vcpu.h"
@@ -33,9 +34,7 @@ sim::MachineOptions machine_options(const CompareOptions& options, const RowSpec
   sim::MachineOptions machine;
   machine.device.dialect = spec.mode;
   machine.device.log = options.log;
-  machine.driver.queue_size = options.queue_size;
-  machine.driver.pfn_order = options.pfn_order;
-  if (options.chunk_order_zero) machine.driver.chunk_order = 0;
+  machine.driver = driver_options(options);
   machine.notify = options.notify;
   machine.device.write_behind = spec.write_behind;
   // The baseline is what most devices do.
@@ -86,6 +85,7 @@ class BusyGuest {
 struct Guest {
   std::shared_ptr<const GuestMemory> memory;
   GuestPages pages;
+  std::unique_ptr<AgedPages> aged;
   Oracle oracle;
   std::unique_ptr<sim::Machine> machine;
 };
@@ -102,13 +102,17 @@ Result<std::optional<Guest>> boot(const CompareOptions& options, const ComparePl
   Oracle oracle(*memory, options.seed);
   if (!oracle.mark_all(tick)) return std::nullopt;
   const PageSet free_before = free_pages_of(allocator);
-  auto machine = sim::Machine::start(*memory, allocator, options.make_discarder(spec.host, *memory),
-                                     machine_options(options, spec));
+  auto aged = std::make_unique<AgedPages>(*memory, allocator);
+  sim::MachineOptions parts = machine_options(options, spec);
+  if (options.compaction) parts.driver.compactor = &aged->compactor();
+  auto machine =
+      sim::Machine::start(*memory, allocator, options.make_discarder(spec.host, *memory), parts);
   if (!machine) return tl::unexpected(machine.error());
   oracle.except_driver_pages(free_before, allocator);
-  age(options, allocator);
+  aged->own(age(options, allocator));
   if (auto ready = oracle.before_inflate(); !ready) return tl::unexpected(ready.error());
-  return Guest{std::move(*memory), std::move(*pages), std::move(oracle), std::move(*machine)};
+  return Guest{std::move(*memory), std::move(*pages), std::move(aged), std::move(oracle),
+               std::move(*machine)};
 }
 
 }  // namespace
@@ -118,7 +122,7 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   auto guest = boot(options, plan, spec, part_of(tick, 0, kTouched));
   if (!guest) return tl::unexpected(guest.error());
   if (!guest->has_value()) return std::nullopt;
-  auto& [memory, guest_pages, oracle, machine] = **guest;
+  auto& [memory, guest_pages, aged, oracle, machine] = **guest;
 
   RowRun run;
   run.free_blocks_by_order = guest_pages.allocator->free_blocks_by_order();
@@ -139,6 +143,8 @@ Result<std::optional<RowRun>> run_row(const CompareOptions& options, const Compa
   run.pages = inflated->pages;
   run.allocations_by_order = inflated->driver.allocations_by_order;
   run.inflate = inflation_of(*inflated);
+  run.inflate.moved_pages = static_cast<double>(aged->moves().size());
+  oracle.pages_moved(aged->moves());
   run.refused = refused_in(inflated->device);
   run.failure =
       inflated->reached

@@ -67,7 +67,12 @@ struct BalloonOptions {
   // The feature bit that announces a dialect other than the standard's: 1 to 23 or 50 to 63, those
   // of a device type (2.2) without MUST_TELL_HOST. Unset: the one that its authors gave it.
   std::optional<unsigned> dialect_bit = std::nullopt;
-  // What is offered beside the dialect's bit, any of those here; VERSION_1 always is.
+  // Offer the queues over which the host asks the guest (has_guest_requests()): which pages are
+  // free, instead of FREE_PAGE_HINT, and in the page bitmap also to drop its caches. The request
+  // queue of the page bitmap needs STATS_VQ. The bit: as that of the dialect; unset: 4.
+  bool guest_requests = false;
+  std::optional<unsigned> guest_requests_bit = std::nullopt;
+  // What is offered beside the dialect's bits, any of those here; VERSION_1 always is.
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DeflateAction deflate_action = DeflateAction::kNothing;
   HugePagePolicy huge_pages = HugePagePolicy::kHeal;
@@ -104,10 +109,10 @@ struct BalloonOptions {
   // the thread of process() or of resume_discards().
   std::function<void()> discards_owed = {};
   // Pages that the guest says are free, while a round of hints is active; needed to offer
-  // FREE_PAGE_HINT. Ascending, inside guest memory. Called on the thread of process() before the
-  // guest may touch them again, with the device's queues locked: it must not call the device back.
-  // What was written to a page since start_hints() has to be copied all the same, so this is for
-  // a caller that tracks writes. The device never discards them.
+  // FREE_PAGE_HINT, and by start_hints(). Ascending, inside guest memory. Called on the thread of
+  // process() before the guest may touch them again, with the device's queues locked: it must not
+  // call the device back. What was written to a page since start_hints() has to be copied all the
+  // same, so this is for a caller that tracks writes. The device never discards them.
   std::function<void(std::span<const PageRange>)> on_free_page_hints = {};
 
   LogSink log = {};  // at most a few messages a second, whatever the guest does
@@ -130,11 +135,12 @@ struct BalloonMetrics {
   std::uint64_t inflate_messages = 0;
   std::uint64_t deflate_messages = 0;
   std::uint64_t stats_messages = 0;
-  std::uint64_t hint_messages = 0;    // pages of free page hints
+  std::uint64_t hint_messages = 0;    // of free page hints, and over queues for requests
   std::uint64_t report_messages = 0;  // of free page reports
   std::uint64_t queue_bytes = 0;      // readable bytes taken, and 16 for each descriptor
 
-  // Pages named in inflates, each once a batch, counted before they are discarded. At all times
+  // Pages named in inflates, each once a batch, counted before they are discarded. One that is in
+  // the balloon already is discarded again, and counts again. At all times
   // inflated = freed + owed + forgone + cancelled.
   std::uint64_t inflated_bytes = 0;
   std::uint64_t deflated_bytes = 0;   // left the balloon
@@ -170,7 +176,7 @@ struct BalloonMetrics {
 // Where a round of free page hints stands (5.5.6.5).
 enum class HintState : std::uint8_t {
   kStopped,    // no hints are wanted
-  kRequested,  // the guest has been asked for hints and has not begun
+  kRequested,  // the guest has not begun; over a queue for requests: it has not been asked yet
   kActive,     // hints come
   kExhausted,  // the guest has no more
   kDone,       // the guest may use the pages again
@@ -285,12 +291,23 @@ class VBALLOON_EXPORT BalloonDevice {
   // Free page hints, for a host that is about to copy guest memory and tracks writes to it. A
   // round begins with a new command id, stop_hints() ends it because hints are of no more use, and
   // finish_hints() lets the guest have the pages back; each of the three waits for a turn of
-  // process() that is under way. start_hints() fails with kNotSupported unless FREE_PAGE_HINT was
-  // negotiated by a driver that runs.
+  // process() that is under way. start_hints() fails with kNotSupported unless FREE_PAGE_HINT or
+  // queues for requests were negotiated by a driver that runs, and without on_free_page_hints.
+  //
+  // Over queues for requests the guest keeps no pages: it names those that are free as it looks at
+  // them. A round begins when it has been asked, by process() for the request or control queue,
+  // which start_hints() and stop_hints() ask for by `wake`. It is not saved.
   [[nodiscard]] Result<std::uint32_t> start_hints();
   void stop_hints();
   void finish_hints();
   [[nodiscard]] HintStatus hint_status() const;
+
+  // Asks the guest to drop caches, so that an inflate finds free memory or a migration has less to
+  // copy. One that has not been sent yet gives way to a new one. Fails with kNotSupported unless
+  // a request queue was negotiated by a driver that runs.
+  [[nodiscard]] Result<void> request_cache_drop(CacheKinds kinds);
+  // The guest has not said that it did. A guest may never answer.
+  [[nodiscard]] bool cache_drop_pending() const;
 
   [[nodiscard]] BalloonMetrics metrics() const;
 

@@ -34,6 +34,13 @@ inline constexpr std::uint64_t kPoisonValueOffset = 12;
 inline constexpr std::uint32_t kHintStop = 0;
 inline constexpr std::uint32_t kHintDone = 1;
 
+// What a guest may drop on request, by the numbers of Linux's /proc/sys/vm/drop_caches.
+enum class CacheKinds : std::uint8_t {
+  kPageCache = 1,  // pages of files that need not be written
+  kSlab = 2,       // what the kernel keeps and can do without
+  kBoth = 3,
+};
+
 }  // namespace vballoon
 
 #endif  // VBALLOON_BALLOON_REGISTERS_H_

@@ -80,6 +80,12 @@ class VBALLOON_EXPORT DescriptorChain {
   // buffer is not inside guest memory; requires offset + out.size() <= readable_bytes().
   [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out) const;
 
+  [[nodiscard]] std::uint64_t writable_bytes() const;
+  // Copies bytes to the beginning of the writable buffers. Fails with kAddressOutOfRange when a
+  // buffer is not inside guest memory, after what stands before that; requires
+  // in.size() <= writable_bytes().
+  [[nodiscard]] Result<void> write(std::span<const std::byte> in);
+
   // Returns the chain to the driver. `written` is the number of bytes written to its writable
   // buffers. The driver sees it after DeviceQueue::publish().
   void complete(std::uint32_t written = 0);

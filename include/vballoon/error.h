@@ -39,6 +39,7 @@ enum class Errc : std::uint8_t {
   kUnalignedRange,      // a buffer that does not begin and end on page bounds
   kStatsBufferExtra,    // a statistics buffer while the device holds one
   kBadHintCommand,      // a command id of free page hints that is not 4 bytes
+  kBadRequestBuffer,    // a buffer for requests to the guest that is too small, or one too many
   // The guest misbehaves: pages.
   kPageOutOfRange,       // a page outside guest memory
   kPageRepeated,         // a page named twice before one acknowledgement

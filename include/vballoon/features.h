@@ -84,6 +84,14 @@ enum class QueueNumbering : std::uint8_t {
   return dialect == Dialect::kContPages ? 6 : 3;
 }
 
+// The bit with which its authors announced queues for requests to the guest, in the dialects that
+// have them: the page bitmap has a request queue, scatter-gather a control queue and one for the
+// free pages that it asks for.
+inline constexpr unsigned kPublishedRequestsBit = 4;
+[[nodiscard]] constexpr bool has_guest_requests(Dialect dialect) {
+  return dialect == Dialect::kPageBitmap || dialect == Dialect::kScatterGather;
+}
+
 }  // namespace vballoon
 
 #endif  // VBALLOON_FEATURES_H_

@@ -43,6 +43,8 @@ std::string_view to_string(Errc code) noexcept {
       return "statistics buffer while one is held";
     case Errc::kBadHintCommand:
       return "command id of free page hints that is not 4 bytes";
+    case Errc::kBadRequestBuffer:
+      return "buffer for requests to the guest too small, or one too many";
     case Errc::kPageOutOfRange:
       return "page outside guest memory";
     case Errc::kPageRepeated:

@@ -14,13 +14,16 @@
 namespace vballoon {
 namespace {
 
-Features offer_of(const BalloonOptions& options) {
-  const Features features = options.features.with(Feature::kVersion1);
-  return options.dialect == Dialect::kStandard ? features : features.with_bit(*options.dialect_bit);
+// Those that have not the meaning that the standard gives them.
+Features dialect_bits(const BalloonOptions& options) {
+  Features bits;
+  if (options.dialect != Dialect::kStandard) bits = bits.with_bit(*options.dialect_bit);
+  if (options.guest_requests) bits = bits.with_bit(*options.guest_requests_bit);
+  return bits;
 }
 
-std::optional<unsigned> dialect_bit_of(const BalloonOptions& options) {
-  return options.dialect == Dialect::kStandard ? std::nullopt : options.dialect_bit;
+Features offer_of(const BalloonOptions& options) {
+  return Features(options.features.with(Feature::kVersion1).bits() | dialect_bits(options).bits());
 }
 
 Features required_by(const BalloonOptions& options) {
@@ -39,6 +42,35 @@ constexpr Features kImplemented{
     Feature::kAccessPlatform,   Feature::kRingPacked, Feature::kInOrder,
     Feature::kNotificationData, Feature::kRingReset};
 
+// Why a bit cannot announce what is not in the standard; empty if it can.
+std::string objection(const BalloonOptions& options, const char* what, unsigned bit) {
+  if (!may_announce_a_dialect(bit)) {
+    return fmt::format("{} bit {} has a meaning already; choose another of 1 to 23 or 50 to 63",
+                       what, bit);
+  }
+  if (options.features.has_bit(bit)) {
+    return fmt::format("{} bit {} is a feature that is offered; move one of them", what, bit);
+  }
+  return {};
+}
+
+// Why the guest cannot be asked with these options; empty if it can.
+std::string objection_to_requests(const BalloonOptions& options) {
+  if (!has_guest_requests(options.dialect)) {
+    return "queues for requests to the guest are of the page bitmap and of scatter-gather only";
+  }
+  if (options.guest_requests_bit == options.dialect_bit) {
+    return "requests to the guest and the dialect have the same bit; move one of them";
+  }
+  if (options.features.has(Feature::kFreePageHint)) {
+    return "free pages are asked for by requests to the guest or by FREE_PAGE_HINT, not by both";
+  }
+  if (options.dialect == Dialect::kPageBitmap && !options.features.has(Feature::kStatsVq)) {
+    return "the request queue is there only beside statistics: offer STATS_VQ";
+  }
+  return objection(options, "requests", *options.guest_requests_bit);
+}
+
 // Why a device with these options cannot be made; empty if it can.
 std::string objection(const BalloonOptions& options) {
   if (const auto others = options.features.bits() & ~kImplemented.bits(); others != 0) {
@@ -56,17 +88,11 @@ std::string objection(const BalloonOptions& options) {
   if (options.budget.pages == 0 || options.budget.bytes == 0) {
     return "a work budget of nothing would never end a message";
   }
+  if (options.guest_requests) {
+    if (std::string why = objection_to_requests(options); !why.empty()) return why;
+  }
   if (options.dialect == Dialect::kStandard) return {};
-  if (!may_announce_a_dialect(*options.dialect_bit)) {
-    return fmt::format(
-        "dialect bit {} has a meaning already; choose another of 1 to 23 or 50 to 63",
-        *options.dialect_bit);
-  }
-  if (options.features.has_bit(*options.dialect_bit)) {
-    return fmt::format("dialect bit {} is a feature that is offered; move one of them",
-                       *options.dialect_bit);
-  }
-  return {};
+  return objection(options, "dialect", *options.dialect_bit);
 }
 
 }  // namespace
@@ -78,7 +104,7 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       options(std::move(options_in)),
       guest_log(options.log, options.clock),
       kernel_log(options.log, options.clock),
-      registers(offer_of(options), required_by(options), dialect_bit_of(options)),
+      registers(offer_of(options), required_by(options), dialect_bits(options)),
       ledger(memory->page_count()),
       plan(*memory, ledger, MessageReader::kMaxBatchRanges, policy_for(*memory)),
       owed_discards(*memory, ledger, policy_for(*memory)) {}
@@ -91,7 +117,8 @@ QueueMap BalloonDevice::Impl::queue_map(const Registers& with) const {
   const Dialect spoken = options.dialect == Dialect::kStandard
                              ? Dialect::kStandard
                              : negotiated_dialect(options.dialect, *options.dialect_bit, features);
-  return number_queues(dialect_row(spoken), with.standard(features), options.numbering);
+  return number_queues(dialect_row(spoken), with.standard(features), options.numbering,
+                       options.guest_requests && features.has_bit(*options.guest_requests_bit));
 }
 
 Codec BalloonDevice::Impl::codec_of(const QueueRow& row) const {
@@ -126,7 +153,8 @@ void BalloonDevice::Impl::count_locked(Errc code, std::uint64_t times) {
 
 void BalloonDevice::Impl::Queue::stop() {
   ring.reset();
-  held.reset();
+  held.clear();
+  round_ends = false;
   if (pages) pages->drop();
 }
 
@@ -146,6 +174,7 @@ Result<void> BalloonDevice::Impl::start_queue(std::uint16_t index, const QueueCo
     queue.pages = std::make_unique<PageMessages>(*memory, policy_for(*memory));
     queue.pages->read.reserve(kBalloonMaxQueueSize);
   }
+  queue.held.reserve(kMaxHeldBuffers);
   return queue.ring.start(memory, queue.config, position, translator_of(with));
 }
 
@@ -182,28 +211,7 @@ void BalloonDevice::Impl::reset() {
   early_kicks = 0;
   stats.reset(options.clock());
   hints.reset();
-}
-
-void BalloonDevice::Impl::forget_hints() {
-  for (Queue& queue : queues) {
-    const bool of_hints = queue.row != nullptr && queue.row->role == QueueRole::kFreePageHint;
-    if (of_hints) queue.pages->forget_pages();
-  }
-}
-
-// Waits for a turn that is under way: its hints are of the round that was.
-void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
-  {
-    const std::lock_guard queues_guard(queues_lock);
-    const std::lock_guard guard(state_lock);
-    if (!registers.running() || !registers.has(Feature::kFreePageHint)) return;
-    const std::uint32_t before = hints.command();
-    (hints.*end)();
-    forget_hints();
-    if (hints.command() == before) return;
-    registers.set_hint_command(hints.command());
-  }
-  if (options.notify_config) options.notify_config();
+  requests.reset();
 }
 
 BalloonDevice::BalloonDevice(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -216,6 +224,7 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
     return fail(Errc::kInvalidArgument, "a balloon device needs guest memory and a discarder");
   }
   if (!options.dialect_bit) options.dialect_bit = published_bit(options.dialect);
+  if (!options.guest_requests_bit) options.guest_requests_bit = kPublishedRequestsBit;
   if (std::string why = objection(options); !why.empty()) {
     return fail(Errc::kInvalidArgument, std::move(why));
   }
@@ -311,10 +320,16 @@ bool BalloonDevice::Impl::take_turn(std::uint16_t index, bool watching) {
     const std::lock_guard guard(queues_lock);
     turn = serve(index, watching);
   }
-  if (turn.notify_queue && options.notify_queue) options.notify_queue(index);
+  say(turn);
+  return turn.more;
+}
+
+void BalloonDevice::Impl::say(const Turn& turn) const {
+  for (std::uint16_t index = 0; index < kMaxBalloonQueues && options.notify_queue; ++index) {
+    if ((turn.notify_queues >> index & 1) != 0) options.notify_queue(index);
+  }
   if (turn.notify_config && options.notify_config) options.notify_config();
   if (turn.discards_owed && options.discards_owed) options.discards_owed();
-  return turn.more;
 }
 
 bool BalloonDevice::process(std::uint16_t index) { return impl_->take_turn(index, false); }
@@ -406,34 +421,9 @@ std::optional<std::chrono::nanoseconds> BalloonDevice::tick() {
     const std::lock_guard guard(impl_->queues_lock);
     turn = impl_->tick(*index);
   }
-  if (turn.notify_queue && impl_->options.notify_queue) impl_->options.notify_queue(*index);
+  impl_->say(turn);
   if (turn.more && impl_->options.wake) impl_->options.wake(*index);
   return turn.next_tick;
-}
-
-Result<std::uint32_t> BalloonDevice::start_hints() {
-  std::uint32_t id = 0;
-  {
-    const std::lock_guard queues_guard(impl_->queues_lock);  // as the end of a round does
-    const std::lock_guard guard(impl_->state_lock);
-    if (!impl_->registers.running() || !impl_->registers.has(Feature::kFreePageHint)) {
-      return fail(Errc::kNotSupported, "the guest gives no free page hints");
-    }
-    id = impl_->hints.start();
-    impl_->forget_hints();
-    impl_->registers.set_hint_command(id);
-  }
-  if (impl_->options.notify_config) impl_->options.notify_config();
-  return id;
-}
-
-void BalloonDevice::stop_hints() { impl_->end_hints(&HintRound::stop); }
-
-void BalloonDevice::finish_hints() { impl_->end_hints(&HintRound::done); }
-
-HintStatus BalloonDevice::hint_status() const {
-  const std::lock_guard guard(impl_->state_lock);
-  return {impl_->hints.state(), impl_->hints.command()};
 }
 
 void BalloonDevice::inhibit_discards() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What a balloon device is made of, and the locks around it.
 //
-// The calls of the public interface are in balloon_device.cc, serving a queue is in serve.cc, what
+// The calls of the public interface are in balloon_device.cc, those that ask the guest in
+// ask_guest.cc; serving a queue is in serve.cc, requests to the guest in serve_requests.cc, what
 // becomes of pages in pages.cc, saving in save_restore.cc, another guest memory in set_memory.cc.
 #ifndef VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
 #define VBALLOON_SRC_DEVICE_BALLOON_DEVICE_IMPL_H_
@@ -23,6 +24,7 @@
 #include "device/device_state.h"
 #include "device/discard_plan.h"
 #include "device/granules.h"
+#include "device/guest_requests.h"
 #include "device/hint_round.h"
 #include "device/ledger.h"
 #include "device/limited_log.h"
@@ -51,12 +53,15 @@ struct BalloonDevice::Impl {
     const QueueRow* row = nullptr;  // what it is for; set while it is set up
     QueueConfig config;             // as the ring was started
     DeviceQueue ring;
-    std::unique_ptr<PageMessages> pages;    // of a queue that names pages
-    std::optional<DescriptorChain> held{};  // the buffer of the statistics queue
+    std::unique_ptr<PageMessages> pages;  // of a queue that names pages
+    // Buffers for what the device may want to say: that of the statistics queue, those of requests.
+    std::vector<DescriptorChain> held{};
+    bool round_ends = false;  // with the answers that were read, the last one of a round came
 
     void stop();  // forgets chains, unanswered, and rings
 
-    // Where it stands, between two turns. A message that is being read goes back into the ring.
+    // Where it stands, between two turns. A message that is being read goes back into the ring, and
+    // so do buffers for requests, unless something was returned behind them.
     // Requires that the ring is ready.
     [[nodiscard]] DeviceState::Queue state();
     // Goes on from there, on a ring that has just been started and has taken these chains over.
@@ -81,7 +86,7 @@ struct BalloonDevice::Impl {
   struct Turn {
     bool more = false;
     bool discards_owed = false;
-    bool notify_queue = false;
+    std::uint32_t notify_queues = 0;  // a bit for each
     bool notify_config = false;
     std::optional<std::chrono::nanoseconds> next_tick{};
   };
@@ -104,6 +109,8 @@ struct BalloonDevice::Impl {
 
   void count(Errc code, std::uint64_t times = 1);
   void count_locked(Errc code, std::uint64_t times);
+  // Over which the guest is asked for free pages, if that is not done by the configuration.
+  [[nodiscard]] std::optional<std::uint16_t> request_queue() const;
   void end_hints(void (HintRound::*end)());
   // Hints that were read and not handed over are of the round that was. With queues_lock.
   void forget_hints();
@@ -136,6 +143,8 @@ struct BalloonDevice::Impl {
   // ---- serving a queue (queues_lock; serve.cc) -------------------------------------------------
 
   [[nodiscard]] Turn serve(std::uint16_t index, bool watching);
+  void serve_queue(std::uint16_t index, bool watching, Turn& turn);
+  void say(const Turn& turn) const;  // what follows from a turn, with no lock held
   bool take_turn(std::uint16_t index, bool watching);
   [[nodiscard]] Turn tick(std::uint16_t stats_index);
   [[nodiscard]] Result<std::optional<DescriptorChain>> take_chain(Queue& queue, Left& left);
@@ -152,6 +161,21 @@ struct BalloonDevice::Impl {
   [[nodiscard]] bool is_hint_command(const Queue& queue) const;
   void receive_hint_command(const DescriptorChain& chain);
   bool ask_for_stats(Queue& queue);
+
+  // ---- requests to the guest (queues_lock; serve_requests.cc)
+
+  void hold_request_buffer(Queue& queue, DescriptorChain chain);
+  // The bytes that a message begins with; nullopt, and counted, when it is shorter.
+  template <std::size_t size>
+  [[nodiscard]] std::optional<std::array<std::byte, size>> read_front(const DescriptorChain& chain);
+  // True when the current message names pages of the round that is active.
+  [[nodiscard]] bool receive_answer(Queue& queue);
+  void receive_control(const DescriptorChain& chain);
+  void send_request(Queue& queue);
+  void serve_control(Queue& queue, Left& left);
+  // Writes it into a buffer that is held. False when there is none that takes it.
+  [[nodiscard]] bool say_to_guest(Queue& queue, std::span<const std::byte> bytes);
+
   [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }
 
   // ---- pages (queues_lock; pages.cc) -----------------------------------------------------------
@@ -208,6 +232,7 @@ struct BalloonDevice::Impl {
   std::uint64_t in_flight_pages = 0;  // booked and in the kernel, and not in the ledger as owed
   StatsRequests stats;
   HintRound hints;
+  GuestRequests requests;
   BalloonMetrics metrics;
 };
 

@@ -26,11 +26,17 @@ constexpr std::uint8_t kStatsLatest = 8;
 
 // ---- what both sides were made with ------------------------------------------------------------
 
+// How queues are numbered, and which there are.
+std::uint8_t queues_byte(const DeviceMake& make) {
+  return static_cast<std::uint8_t>(static_cast<unsigned>(make.numbering) |
+                                   (make.guest_requests ? 2U : 0U));
+}
+
 void put_make(StateWriter& out, const DeviceMake& make) {
   out.put(make.offered.bits());
   out.put(static_cast<std::uint8_t>(make.dialect));
   out.put(static_cast<std::uint8_t>(make.dialect_bit));
-  out.put(static_cast<std::uint8_t>(make.numbering));
+  out.put(queues_byte(make));
   out.put(static_cast<std::uint32_t>(make.regions.size()));
   for (const MemoryRegion& region : make.regions) {
     out.put(region.guest_address);
@@ -39,14 +45,18 @@ void put_make(StateWriter& out, const DeviceMake& make) {
 }
 
 // As many as there can be.
-std::size_t queues_of(const DeviceMake& make) { return dialect_row(make.dialect).queues.size(); }
+std::size_t queues_of(const DeviceMake& make) {
+  const auto queues = dialect_row(make.dialect).queues;
+  const auto requests = std::ranges::count_if(queues, &QueueRow::of_requests);
+  return queues.size() - (make.guest_requests ? 0 : static_cast<std::size_t>(requests));
+}
 
 // Why a state is none of such a device; empty if it is.
 std::string check_make(StateReader& in, const DeviceMake& make) {
   const auto offered = in.get<std::uint64_t>();
   const auto dialect = in.get<std::uint8_t>();
   const auto bit = in.get<std::uint8_t>();
-  const auto numbering = in.get<std::uint8_t>();
+  const auto queues = in.get<std::uint8_t>();
   if (offered != make.offered.bits()) {
     return fmt::format("its device offered features {:#x} and this one offers {:#x}", offered,
                        make.offered.bits());
@@ -55,8 +65,8 @@ std::string check_make(StateReader& in, const DeviceMake& make) {
     return fmt::format("its device spoke dialect {} (bit {}) and this one speaks {} (bit {})",
                        dialect, bit, static_cast<unsigned>(make.dialect), make.dialect_bit);
   }
-  if (numbering != static_cast<std::uint8_t>(make.numbering)) {
-    return "its device numbered queues in another way";
+  if (queues != queues_byte(make)) {
+    return "its device numbered queues in another way, or had others";
   }
   const auto regions = in.get<std::uint32_t>();
   if (regions != make.regions.size()) {

@@ -30,6 +30,7 @@ struct DeviceMake {
   Dialect dialect = Dialect::kStandard;
   unsigned dialect_bit = 0;
   QueueNumbering numbering = QueueNumbering::kDense;
+  bool guest_requests = false;
   std::span<const MemoryRegion> regions;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A round of free page hints (virtio 1.3, section 5.5.6.5): which command id stands in the
-// configuration, and whether hints are of use.
+// configuration, and whether hints are of use. Over queues for requests to the guest no id stands
+// there, and it is the device that knows when the guest begins.
 //
 // Rules only: whoever owns this serves the queue and orders the calls.
 #ifndef VBALLOON_SRC_DEVICE_HINT_ROUND_H_
@@ -30,6 +31,10 @@ class HintRound {
   // The driver sent a command id: that of the round begins it, any other ends it. One that is late
   // from an earlier round neither begins nor ends a round that was not begun.
   void received(std::uint32_t id);
+
+  // Without command ids: the guest has been asked; it has no more. Each requires the state before.
+  void begun() { state_ = HintState::kActive; }
+  void exhausted() { state_ = HintState::kExhausted; }
 
   // For saving a device.
   [[nodiscard]] std::uint32_t last_id() const { return id_; }

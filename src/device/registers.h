@@ -21,15 +21,15 @@ namespace vballoon {
 class Registers {
  public:
   // What is to be insisted on beside VERSION_1 (5.5.3.2 allows MUST_TELL_HOST).
-  // `dialect_bit` has not the meaning that the standard gives it.
-  Registers(Features offered, Features required, std::optional<unsigned> dialect_bit = std::nullopt)
-      : offered_(offered), required_(required), dialect_bit_(dialect_bit) {}
+  // `dialect_bits` have not the meaning that the standard gives them.
+  Registers(Features offered, Features required, Features dialect_bits = {})
+      : offered_(offered), required_(required), dialect_bits_(dialect_bits) {}
 
   [[nodiscard]] Features offered() const { return offered_; }
   [[nodiscard]] Features negotiated() const { return negotiated_; }  // since FEATURES_OK
   // Of a set of feature bits, those that mean what the standard says.
   [[nodiscard]] Features standard(Features bits) const {
-    return dialect_bit_ ? bits.without_bit(*dialect_bit_) : bits;
+    return Features(bits.bits() & ~dialect_bits_.bits());
   }
   [[nodiscard]] bool has(Feature feature) const { return standard(negotiated_).has(feature); }
   void write_features(Features accepted);
@@ -84,7 +84,7 @@ class Registers {
 
   const Features offered_;
   const Features required_;
-  const std::optional<unsigned> dialect_bit_;
+  const Features dialect_bits_;
   Features accepted_;  // written by the driver
   Features negotiated_;
   std::uint8_t status_ = 0;

@@ -17,7 +17,7 @@ namespace {
 bool hints_wait(const DeviceState& state, const QueueMap& map) {
   for (std::size_t index = 0; index < map.size(); ++index) {
     const auto& queue = state.queues[index];
-    const bool of_hints = map[index] != nullptr && map[index]->role == QueueRole::kFreePageHint;
+    const bool of_hints = map[index] != nullptr && brings_hints(*map[index]);
     if (of_hints && queue && !queue->pages.empty()) return true;
   }
   return false;
@@ -31,6 +31,7 @@ DeviceMake BalloonDevice::Impl::make() const {
           .dialect = options.dialect,
           .dialect_bit = standard ? 0 : *options.dialect_bit,
           .numbering = options.numbering,
+          .guest_requests = options.guest_requests,
           .regions = memory->regions()};
 }
 
@@ -45,6 +46,12 @@ DeviceState::Queue BalloonDevice::Impl::Queue::state() {
     state.pages = pages->left();
     state.resume = pages->resume;
   }
+  // A round over queues for requests ends here, and what is held of them can be taken again.
+  if (row->of_requests) {
+    state.pages.clear();
+    state.resume.reset();
+    while (!held.empty() && held.back().release()) held.pop_back();
+  }
   state.position = ring.position();
   state.held = ring.held();
   return state;
@@ -52,17 +59,17 @@ DeviceState::Queue BalloonDevice::Impl::Queue::state() {
 
 void BalloonDevice::Impl::Queue::go_on(const DeviceState::Queue& from,
                                        std::vector<DescriptorChain> chains) {
-  if (row->role != QueueRole::kStats) {
+  if (row->codec) {
     pages->restore(from.pages, from.resume, std::move(chains));
-  } else if (!chains.empty()) {
-    held = std::move(chains.front());
-  }
+  } else if (row->role == QueueRole::kStats && !chains.empty()) {
+    held.push_back(std::move(chains.front()));
+  }  // those of a control queue go back: nothing can be written to them any more
 }
 
 DeviceState BalloonDevice::Impl::state() {
   DeviceState state{.registers = registers.state(),
                     .early_kicks = early_kicks,
-                    .hint_state = hints.state(),
+                    .hint_state = request_queue() ? HintState::kStopped : hints.state(),
                     .hint_id = hints.last_id(),
                     .stats = stats.state(options.clock()),
                     .queues = {},
@@ -117,8 +124,10 @@ std::string BalloonDevice::Impl::take_over(std::uint16_t index, const DeviceStat
   Queue& queue = queues[index];
   const auto unanswered = std::ranges::count_if(
       saved.held, [](const HeldChain& chain) { return !chain.written.has_value(); });
-  const bool names_pages = queue.row->role != QueueRole::kStats;
-  const bool possible = names_pages || (saved.pages.empty() && !saved.resume && unanswered <= 1);
+  const bool names_pages = queue.row->codec.has_value();
+  const bool possible =
+      names_pages || (saved.pages.empty() && !saved.resume &&
+                      (unanswered <= 1 || queue.row->role == QueueRole::kControl));
   auto held = possible ? queue.ring.retake(saved.held) : fail(Errc::kBadSavedState);
   if (!held) return fmt::format("queue {} holds what it cannot hold", index);
   queue.go_on(saved, std::move(*held));
@@ -147,6 +156,7 @@ Result<void> BalloonDevice::Impl::restore(DeviceState state) {
   [[maybe_unused]] const bool taken = registers.restore(state.registers);
   early_kicks = state.early_kicks;
   hints.restore(state.hint_state, state.hint_id);
+  requests.restored();
   stats.restore(std::move(state.stats), options.clock());
   ledger = std::move(state.ledger);
   owed_discards.restart();

@@ -22,12 +22,15 @@ std::uint64_t& messages_of(BalloonMetrics& metrics, QueueRole role) {
       return metrics.deflate_messages;
     case QueueRole::kStats:
       return metrics.stats_messages;
-    case QueueRole::kFreePageHint:
-      return metrics.hint_messages;
     case QueueRole::kReporting:
+      return metrics.report_messages;
+    case QueueRole::kFreePageHint:
+    case QueueRole::kRequest:
+    case QueueRole::kControl:
+    case QueueRole::kFreePages:
       break;
   }
-  return metrics.report_messages;
+  return metrics.hint_messages;
 }
 
 }  // namespace
@@ -51,43 +54,71 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
     }
   }
   lap_start = options.clock();
+  // Free pages that the control queue asks for come over another queue. What lies there before the
+  // guest is asked is of an earlier round, and what lies there when it has ended belongs to it.
+  std::optional<std::uint16_t> free_pages;
+  if (queue.row->role == QueueRole::kControl) {
+    const std::lock_guard guard(state_lock);
+    free_pages = queue_of(QueueRole::kFreePages);
+  }
+  if (free_pages) serve_queue(*free_pages, watching, turn);
+  if (!turn.more) serve_queue(index, watching, turn);
+  if (free_pages && !turn.more) serve_queue(*free_pages, watching, turn);
+
+  const std::lock_guard guard(state_lock);
+  if (turn.notify_config) registers.require_reset();
+  if (turn.discards_owed && options.discards_owed) {
+    turn.discards_owed = std::exchange(owed_discards_idle, false);
+  }
+  metrics.stages.decode += lap();
+  return turn;
+}
+
+void BalloonDevice::Impl::serve_queue(std::uint16_t index, bool watching, Turn& turn) {
+  Queue& queue = queues[index];
+  if (!queue.ring.ready()) return;
   queue.ring.disable_kicks();
   Left left{options.budget.pages, options.budget.bytes, queue.config.size};
+  bool more = false;
   switch (queue.row->role) {
     case QueueRole::kInflate:
     case QueueRole::kDeflate:
     case QueueRole::kFreePageHint:
     case QueueRole::kReporting:
-      turn.more = serve_pages(queue, left);
+    case QueueRole::kFreePages:
+      more = serve_pages(queue, left);
+      break;
+    case QueueRole::kRequest:
+      more = serve_pages(queue, left);
+      send_request(queue);
       break;
     case QueueRole::kStats:
       serve_stats(queue, left);
       break;
+    case QueueRole::kControl:
+      serve_control(queue, left);
+      break;
   }
-  turn.notify_queue = queue.ring.publish();
-  turn.discards_owed = std::exchange(turn_put_off, false);
+  const bool notify = queue.ring.publish();
+  turn.discards_owed = std::exchange(turn_put_off, false) || turn.discards_owed;
   // With something left to do there is no need for a kick.
   if (watching) {
-    turn.more = turn.more || turn_messages != 0;
-  } else if (!turn.more) {
-    turn.more = queue.ring.enable_kicks();
+    more = more || turn_messages != 0;
+  } else if (!more) {
+    more = queue.ring.enable_kicks();
   }
+  // 2.1.2: a ring that makes no sense any more needs a reset, and the driver is told.
+  const bool broken = !queue.ring.ready();
+  turn.notify_config = turn.notify_config || broken;
+  turn.more = turn.more || (more && !broken);
+  turn.notify_queues |= static_cast<std::uint32_t>(notify) << index;
 
   const std::lock_guard guard(state_lock);
-  // 2.1.2: a ring that makes no sense any more needs a reset, and the driver is told.
-  if (!queue.ring.ready()) {
-    registers.require_reset();
-    turn.more = false;
-    turn.notify_config = true;
-  }
-  if (turn.discards_owed && options.discards_owed) {
-    turn.discards_owed = std::exchange(owed_discards_idle, false);
-  }
+  const bool all_read = queue.row->role == QueueRole::kFreePages && !more;
+  if (all_read && requests.all_named() && hints.active()) hints.exhausted();
   messages_of(metrics, queue.row->role) += std::exchange(turn_messages, 0);
   metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
-  metrics.stages.decode += lap();
-  metrics.notifications += turn.notify_queue ? 1 : 0;
-  return turn;
+  metrics.notifications += notify ? 1 : 0;
 }
 
 // The next chain that can be read, if there is one and the turn may go on.
@@ -149,16 +180,22 @@ bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
 
 bool BalloonDevice::Impl::take_message(Queue& queue, Left& left) {
   PageMessages& messages = *queue.pages;
-  // One that was put back was counted when it came.
-  const bool again = messages.resume.has_value();
-  auto chain = again ? queue.ring.pop() : take_chain(queue, left);
-  if (again && !chain) count(chain.error().code);  // the driver has changed it since
-  if (!chain || !*chain) {
+  for (;;) {
+    // One that was put back was counted when it came.
+    const bool again = messages.resume.has_value();
+    auto chain = again ? queue.ring.pop() : take_chain(queue, left);
+    if (again && !chain) count(chain.error().code);  // the driver has changed it since
+    if (!chain || !*chain) {
+      messages.resume.reset();
+      return false;
+    }
+    if (queue.row->role != QueueRole::kRequest || (*chain)->readable_bytes() != 0) {
+      messages.current = std::move(*chain);
+      return true;
+    }
     messages.resume.reset();
-    return false;
+    hold_request_buffer(queue, *std::move(*chain));
   }
-  messages.current = std::move(*chain);
-  return true;
 }
 
 // Leaves the reader alone when there is nothing to be read.
@@ -166,7 +203,9 @@ void BalloonDevice::Impl::begin_message(Queue& queue) {
   PageMessages& messages = *queue.pages;
   const auto place = std::exchange(messages.resume, std::nullopt).value_or(MessagePlace{});
   if (is_hint_command(queue)) return receive_hint_command(*messages.current);
-  if (queue.row->role == QueueRole::kFreePageHint) {
+  if (queue.row->role == QueueRole::kRequest) {
+    if (!receive_answer(queue)) return;
+  } else if (brings_hints(*queue.row)) {
     const std::lock_guard guard(state_lock);
     if (!hints.active()) return;
   }
@@ -197,11 +236,11 @@ bool BalloonDevice::Impl::deal_with_batch(Queue& queue, Left& left) {
       case QueueRole::kDeflate:
         deflate(pages);
         break;
-      case QueueRole::kFreePageHint:
-        hint_free(pages);
+      case QueueRole::kReporting:
+        report_free(pages);
         break;
       default:
-        report_free(pages);
+        hint_free(pages);
         break;
     }
   }
@@ -212,6 +251,10 @@ bool BalloonDevice::Impl::deal_with_batch(Queue& queue, Left& left) {
 void BalloonDevice::Impl::answer(Queue& queue) {
   for (DescriptorChain& chain : queue.pages->read) chain.complete();
   queue.pages->read.clear();
+  if (!queue.round_ends || queue.pages->current) return;
+  queue.round_ends = false;
+  const std::lock_guard guard(state_lock);
+  if (hints.active()) hints.exhausted();
 }
 
 // ---- commands of free page hints ----------------------------------------------------------------
@@ -248,12 +291,12 @@ void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
     if (size == 0) count(Errc::kPayloadMissing);
     // Whole entries count, whatever stands behind them.
     if (size % kStatEntryBytes != 0) count(Errc::kPayloadNotMultiple);
-    if (queue.held) {
+    if (!queue.held.empty()) {
       // Not the one that is held: behind it the room of others would not come back.
       count(Errc::kStatsBufferExtra);
       (*chain)->complete();
     } else {
-      queue.held = std::move(*chain);
+      queue.held.push_back(*std::move(*chain));
     }
     const std::lock_guard guard(state_lock);
     if (read) {
@@ -267,15 +310,15 @@ void BalloonDevice::Impl::serve_stats(Queue& queue, Left& left) {
 
 // Uses the buffer that is held, if it is time to: that is the request. True when it did.
 bool BalloonDevice::Impl::ask_for_stats(Queue& queue) {
-  if (!queue.held) return false;
+  if (queue.held.empty()) return false;
   {
     const std::lock_guard guard(state_lock);
     const auto now = options.clock();
     if (!stats.due(now)) return false;
     stats.asked(now);
   }
-  queue.held->complete();
-  queue.held.reset();
+  queue.held.front().complete();
+  queue.held.clear();
   return true;
 }
 
@@ -289,11 +332,12 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::tick(std::uint16_t stats_index) {
   }
   // With the buffer there is room for those that a queue was too full to take.
   if (ask_for_stats(queue)) turn.more = queue.ring.enable_kicks();
-  turn.notify_queue = queue.ring.publish();
+  const bool notify = queue.ring.publish();
+  turn.notify_queues = static_cast<std::uint32_t>(notify) << stats_index;
   const std::lock_guard guard(state_lock);
-  metrics.notifications += turn.notify_queue ? 1 : 0;
+  metrics.notifications += notify ? 1 : 0;
   // A buffer that comes asks by itself; until then time changes nothing.
-  if (queue.held) turn.next_tick = stats.next_time();
+  if (!queue.held.empty()) turn.next_tick = stats.next_time();
   return turn;
 }
 

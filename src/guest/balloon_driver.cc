@@ -10,6 +10,16 @@ namespace vballoon::sim {
 
 using std::chrono::nanoseconds;
 
+DriverOptions resolved(DriverOptions options) {
+  const PfnOrder order = options.faithful ? PfnOrder::kAllocation : PfnOrder::kReversed;
+  options.pfn_order = options.pfn_order.value_or(order);
+  if (options.faithful) {
+    options.pfn_threshold_pages = 0;
+    options.chunk_order = 0;
+  }
+  return options;
+}
+
 void BalloonDriver::Impl::kick(std::uint16_t index) {
   ++counters.kicks;
   if (features.has(Feature::kNotificationData)) {
@@ -39,6 +49,18 @@ bool BalloonDriver::Impl::hint_free_pages() {
   return progress.waits;
 }
 
+// The same.
+bool BalloonDriver::Impl::answer_requests() {
+  if (control) {
+    if (control->step()) kick(control_queue);
+    counters.skipped_blocks = control->skipped_blocks();
+  }
+  if (!requests) return false;
+  const auto progress = requests->step();
+  if (progress.kick) kick(request_queue);
+  return progress.waits;
+}
+
 BalloonDriver::BalloonDriver(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 BalloonDriver::~BalloonDriver() = default;
 
@@ -56,10 +78,11 @@ DriverWait BalloonDriver::step(nanoseconds now) {
   if (impl_->course != Impl::Course::kRunning) return impl_->wind_up(now);
   if (impl_->needs_reset()) return {DriverWait::Kind::kNeedsReset, {}};
   impl_->post_statistics();
+  const bool answering = impl_->answer_requests();
   const bool hinting = impl_->hint_free_pages();  // first: it may give pages back
   const DriverWait wait = impl_->resize(now);
   impl_->report_free_pages(now);
-  if (hinting) return {DriverWait::Kind::kUsedBuffer, {}};
+  if (hinting || answering) return {DriverWait::Kind::kUsedBuffer, {}};
   if (wait.kind == DriverWait::Kind::kUsedBuffer || !impl_->reports) return wait;
   const ReportingWait& report = impl_->report_wait;
   if (report.kind == ReportingWait::Kind::kAnswer) return {DriverWait::Kind::kUsedBuffer, {}};

@@ -16,10 +16,12 @@
 #include <utility>
 #include <vector>
 
+#include "guest/control_answerer.h"
 #include "guest/driver_pages.h"
 #include "guest/hint_sender.h"
 #include "guest/page_reporter.h"
 #include "guest/report_sender.h"
+#include "guest/request_answerer.h"
 #include "guest/stats_sender.h"
 #include "ring/driver_queue.h"
 #include "vballoon/sim/balloon_driver.h"
@@ -52,8 +54,8 @@ struct BalloonDriver::Impl final : OomNotifier {
       : device(device_in),
         memory(std::move(memory_in)),
         allocator(allocator_in),
-        options(options_in),
-        pages(allocator, options.kernel, options.reserve_pages) {}
+        options(resolved(options_in)),
+        pages(allocator, options) {}
   ~Impl() override;
 
   // ---- taking the device into use and letting it go (driver_set_up.cc)
@@ -62,9 +64,17 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] unsigned dialect_bit() const {
     return options.dialect_bit.value_or(published_bit(options.dialect));
   }
-  // The bit of the dialect has not the meaning that the standard gives it.
+  [[nodiscard]] unsigned requests_bit() const {
+    return options.guest_requests_bit.value_or(kPublishedRequestsBit);
+  }
+  // The bits of the dialect have not the meaning that the standard gives them.
   [[nodiscard]] Features standard_features() const {
-    return dialect == Dialect::kStandard ? features : features.without_bit(dialect_bit());
+    const Features standard =
+        dialect == Dialect::kStandard ? features : features.without_bit(dialect_bit());
+    return options.guest_requests ? standard.without_bit(requests_bit()) : standard;
+  }
+  [[nodiscard]] bool takes_requests() const {
+    return options.guest_requests && features.has_bit(requests_bit());
   }
   [[nodiscard]] bool windows() const {
     return options.habits == DriverHabits::kWindows && dialect == Dialect::kStandard;
@@ -74,10 +84,12 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] bool needs_reset();
   void give_up();
   Result<void> negotiate();
+  [[nodiscard]] Features accept_dialect(Features offered, Features wanted);
   Result<void> set_up_queues();
   [[nodiscard]] Result<Queue> make_queue(std::uint16_t size);
   Result<void> set_up_queue(std::uint16_t index);
   Result<void> set_up_sender(std::uint16_t index);
+  Result<void> set_up_answerer(std::uint16_t index);
   [[nodiscard]] Pfn guest_pages() const;
   Result<DmaBuffer> take_buffer(std::uint64_t bytes, PageList& owner);
   void make_reporters();
@@ -112,6 +124,7 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] std::optional<Block> take_from_guest(std::chrono::nanoseconds now,
                                                      std::uint64_t most);
   void enter(Block block);
+  void name_windows_again();
   void begin_deflating(std::uint64_t count, PageQueues& over);
   [[nodiscard]] PageRange take_from_balloon(std::uint64_t most);
   [[nodiscard]] Block leave(std::uint64_t most);
@@ -143,6 +156,7 @@ struct BalloonDriver::Impl final : OomNotifier {
 
   void kick(std::uint16_t index);
   void post_statistics();
+  [[nodiscard]] bool answer_requests();
   void report_free_pages(std::chrono::nanoseconds now);
   [[nodiscard]] bool hint_free_pages();
 
@@ -170,6 +184,12 @@ struct BalloonDriver::Impl final : OomNotifier {
   std::optional<HintSender> hints;
   std::uint16_t report_queue = 0;
   std::optional<ReportSender> reports;
+  std::uint16_t request_queue = 0;
+  std::optional<RequestAnswerer> requests;
+  PageList records;  // where it writes them
+  std::uint16_t control_queue = 0;
+  std::uint16_t free_page_queue = 0;
+  std::optional<ControlAnswerer> control;
   ReportingWait report_wait;
 
   State state = State::kIdle;

@@ -20,6 +20,7 @@ class BitmapReporter final : public MessageReporter {
   BitmapReporter(DmaBuffer buffer, std::uint64_t pfn_threshold_pages);
 
   void add(PageRange pages) override;
+  [[nodiscard]] PageRange windows() const override { return pages_.windows(kBitmapWindowPages); }
 
  private:
   [[nodiscard]] std::size_t write_message() override;

@@ -9,6 +9,8 @@ namespace {
 // Pages that are looked at in one go, and the order of blocks that are not taken apart for them.
 constexpr unsigned kPageBlockOrder = 9;
 constexpr std::uint64_t kPageBlock = std::uint64_t{1} << kPageBlockOrder;
+// Blocks of up to two pages are not worth moving others for.
+constexpr unsigned kLargestUncompactedOrder = 1;
 
 }  // namespace
 
@@ -25,6 +27,11 @@ bool Compactor::compact(unsigned order) {
     return true;
   }
   return false;
+}
+
+bool Compactor::make_room(unsigned order, std::uint64_t reserve) {
+  const std::uint64_t needed = (std::uint64_t{1} << order) + reserve;
+  return order > kLargestUncompactedOrder && allocator_.free_pages() >= needed && compact(order);
 }
 
 // From where it stopped, and if it had not begun there, once more from the ends of the zone.
@@ -66,7 +73,8 @@ void Compactor::empty_block(std::size_t zone) {
 }
 
 // Takes the free pages of the highest block that has some, but for large free blocks; false when
-// the scanners have met.
+// the scanners have met. The page in front of `first` is in use or of another block of pages, so
+// that no small free block begins there.
 bool Compactor::take_targets(std::size_t zone) {
   Scanners& at = scanners_[zone];
   while (targets_.empty()) {
@@ -82,7 +90,7 @@ bool Compactor::take_targets(std::size_t zone) {
         continue;
       }
       page = free->pages().end();
-      if (free->order >= kPageBlockOrder || free->first < first) continue;
+      if (free->order >= kPageBlockOrder) continue;
       allocator_.take_free_block(*free);
       for (Pfn taken = free->first; taken < page; ++taken) targets_.push_back(taken);
     }

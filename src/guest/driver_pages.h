@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "vballoon/sim/balloon_driver.h"
+#include "vballoon/sim/compactor.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "vballoon/sim/page_allocator.h"
 
@@ -14,15 +16,17 @@ namespace vballoon::sim {
 
 class DriverPages {
  public:
-  // Both must outlive this; `kernel` may be null. `reserve` pages are then left free by the
-  // balloon.
-  DriverPages(PageAllocator& allocator, GuestKernel* kernel, std::uint64_t reserve)
-      : allocator_(allocator), kernel_(kernel), reserve_(reserve) {}
+  // The allocator must outlive this, and so must what the options name.
+  DriverPages(PageAllocator& allocator, const DriverOptions& options)
+      : allocator_(allocator),
+        kernel_(options.kernel),
+        compactor_(options.compactor),
+        reserve_(options.reserve_pages) {}
 
   // Nobody reclaims memory for a block that is larger than a page: smaller ones do as well. A
   // driver that sends blocks because they are whole has others moved for them, though.
   [[nodiscard]] std::optional<Block> allocate_for_balloon(unsigned order, bool wants_blocks) {
-    if (kernel_ == nullptr) return allocator_.allocate(order, reserve_);
+    if (kernel_ == nullptr) return allocate_alone(order, wants_blocks);
     if (order == 0) return kernel_->allocate(order, AllocationEffort::kNoRetry);
     return kernel_->allocate(
         order, wants_blocks ? AllocationEffort::kCompact : AllocationEffort::kFreeOnly);
@@ -55,8 +59,15 @@ class DriverPages {
     return kernel_ == nullptr ? allocator_.allocate(order) : kernel_->allocate(order, effort);
   }
 
+  [[nodiscard]] std::optional<Block> allocate_alone(unsigned order, bool wants_blocks) {
+    const auto block = allocator_.allocate(order, reserve_);
+    if (block || !wants_blocks || compactor_ == nullptr) return block;
+    return compactor_->make_room(order, reserve_) ? allocator_.allocate(order, reserve_) : block;
+  }
+
   PageAllocator& allocator_;
   GuestKernel* const kernel_;
+  Compactor* const compactor_;
   const std::uint64_t reserve_;
 };
 

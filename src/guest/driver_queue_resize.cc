@@ -18,7 +18,12 @@ std::size_t BalloonDriver::Impl::least_size(std::uint16_t index) const {
       return 2;
     case QueueRole::kReporting:
       return reports->largest_report();
+    case QueueRole::kRequest:
+      return RequestAnswerer::kDescriptors;
+    case QueueRole::kControl:
+      return ControlAnswerer::kDescriptors;
     case QueueRole::kStats:
+    case QueueRole::kFreePages:
       break;
   }
   return 1;
@@ -39,6 +44,8 @@ void BalloonDriver::Impl::queue_was_reset(std::uint16_t index) {
   if (state != State::kIdle && index == queue_index()) recall_message();
   if (hints && index == hint_queue) hints->queue_was_reset();
   if (reports && index == report_queue) reports->queue_was_reset();
+  if (requests && index == request_queue) requests->queue_was_reset();
+  if (control && index == control_queue) control->control_was_reset();
 }
 
 // Lets those go on who had another ring before. The device holds no statistics any more.
@@ -46,6 +53,15 @@ void BalloonDriver::Impl::use_queue(std::uint16_t index) {
   DriverQueue& ring = *queues[index].ring;
   if (hints && index == hint_queue) hints->use(ring);
   if (reports && index == report_queue) reports->use(ring);
+  if (control && index == free_page_queue) control->use_pages(ring);
+  if (control && index == control_queue) {
+    control->use_control(ring);
+    if (control->post()) kick(index);
+  }
+  if (requests && index == request_queue) {
+    requests->use(ring);
+    if (requests->post()) kick(index);
+  }
   if (stats && index == stats_queue) {
     stats->use(ring);
     if (stats->post()) kick(index);

@@ -106,6 +106,19 @@ void BalloonDriver::Impl::begin_inflating(nanoseconds now, std::uint64_t count) 
   for (const Block& arrived : arriving | std::views::reverse) enter(arrived);
   arriving.clear();
   counters.times.allocator += lap();
+  if (options.faithful) name_windows_again();
+}
+
+// Names all of the balloon that lies in the windows of the operation. The pages of the operation
+// are some of them.
+void BalloonDriver::Impl::name_windows_again() {
+  const PageRange windows = spoken->reporter->windows();
+  if (windows.count == 0) return;
+  for (auto block = allocator.first(balloon); block; block = allocator.next(*block)) {
+    if (block->first >= windows.first && block->first < windows.end()) {
+      spoken->reporter->add(block->pages());
+    }
+  }
 }
 
 // The largest block of at most that many pages; nullopt when memory is short.

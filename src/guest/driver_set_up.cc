@@ -59,8 +59,20 @@ Result<void> BalloonDriver::Impl::reset() {
 // 2.1.1: nothing that is out will be answered then.
 bool BalloonDriver::Impl::needs_reset() { return (device.read_status() & kStatusNeedsReset) != 0; }
 
-// 3.1.1, up to FEATURES_OK. The dialect's bit is accepted only with the buffers and the
-// descriptors it needs.
+// The dialect's bit is accepted only with the buffers and the descriptors it needs, that of its
+// request queue only beside statistics.
+Features BalloonDriver::Impl::accept_dialect(Features offered, Features wanted) {
+  const ReporterNeeds needs = reporter_needs(options.dialect, guest_pages(), options);
+  const bool speaks = offered.has_bit(dialect_bit()) && needs.descriptors <= options.queue_size &&
+                      take_message(needs.message_bytes);
+  wanted = speaks ? wanted.with_bit(dialect_bit()) : wanted.without_bit(dialect_bit());
+  if (!options.guest_requests) return wanted;
+  const bool statistics = offered.has(Feature::kStatsVq) && wanted.has(Feature::kStatsVq);
+  const bool answers = speaks && (options.dialect != Dialect::kPageBitmap || statistics);
+  return answers ? wanted.with_bit(requests_bit()) : wanted.without_bit(requests_bit());
+}
+
+// 3.1.1, up to FEATURES_OK.
 Result<void> BalloonDriver::Impl::negotiate() {
   if (auto done = reset(); !done) return done;
   device.write_status(kStatusAcknowledge);
@@ -70,12 +82,7 @@ Result<void> BalloonDriver::Impl::negotiate() {
     return fail(Errc::kFeaturesNotOffered, "the device is a legacy one");
   }
   Features wanted = acceptable(offered);
-  if (options.dialect != Dialect::kStandard) {
-    const ReporterNeeds needs = reporter_needs(options.dialect, guest_pages(), options);
-    const bool speaks = offered.has_bit(dialect_bit()) && needs.descriptors <= options.queue_size &&
-                        take_message(needs.message_bytes);
-    wanted = speaks ? wanted.with_bit(dialect_bit()) : wanted.without_bit(dialect_bit());
-  }
+  if (options.dialect != Dialect::kStandard) wanted = accept_dialect(offered, wanted);
   features = Features(offered.bits() & wanted.bits());
   if (options.dialect != Dialect::kStandard) {
     dialect = negotiated_dialect(options.dialect, dialect_bit(), features);
@@ -166,12 +173,45 @@ Result<void> BalloonDriver::Impl::set_up_sender(std::uint16_t index) {
       reports.emplace(queue, allocator, options.reporting);
       return {};
     default:
-      return {};
+      return set_up_answerer(index);
   }
 }
 
+// What answers the host's requests. The control queue stands in front of the one for free pages.
+Result<void> BalloonDriver::Impl::set_up_answerer(std::uint16_t index) {
+  const QueueRole role = map[index]->role;
+  if (role == QueueRole::kControl) control_queue = index;
+  if (role != QueueRole::kRequest && role != QueueRole::kFreePages) return {};
+  const bool by_request = role == QueueRole::kRequest;
+  if (options.queue_size < least_size(by_request ? index : control_queue)) {
+    return fail(Errc::kNotSupported, "requests of the host need a queue of more entries");
+  }
+  const auto buffer = take_buffer(
+      by_request ? RequestAnswerer::kBufferBytes : ControlAnswerer::kBufferBytes, buffers);
+  if (!buffer) return tl::unexpected(buffer.error());
+  DriverQueue& queue = *queues[index].ring;
+  if (!by_request) {
+    free_page_queue = index;
+    control.emplace(*queues[control_queue].ring, queue, *buffer, allocator,
+                    [this] { kick(free_page_queue); });
+    return {};
+  }
+  request_queue = index;
+  const auto take_data = [this](std::uint64_t bytes) -> std::optional<DmaBuffer> {
+    PageList taken;
+    const auto data = take_buffer(bytes, taken);
+    if (!data) return std::nullopt;
+    pages.free_all(records);
+    records = taken;
+    return *data;
+  };
+  requests.emplace(queue, *buffer, take_data, allocator, *options.kernel);
+  return {};
+}
+
 Result<void> BalloonDriver::Impl::set_up_queues() {
-  map = number_queues(dialect_row(dialect), standard_features(), options.numbering);
+  map =
+      number_queues(dialect_row(dialect), standard_features(), options.numbering, takes_requests());
   for (std::uint16_t i = 0; i < map.size(); ++i) {
     if (map[i] == nullptr) continue;
     if (auto set = set_up_queue(i); !set) return set;
@@ -193,7 +233,11 @@ Result<void> BalloonDriver::Impl::start() {
   if (standard_features().has(Feature::kPagePoison)) {
     device.write_config(kPoisonValueOffset, *options.poison_value);
   }
+  const bool kick_requests = requests && requests->post();
+  const bool kick_control = control && control->post();
   device.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk | kStatusDriverOk);
+  if (kick_requests) kick(request_queue);
+  if (kick_control) kick(control_queue);
   if (kick_statistics && !options.early_stats) kick(stats_queue);
   register_with_kernel();
   return {};
@@ -252,6 +296,8 @@ void BalloonDriver::Impl::forget_queues() {
   stats.reset();
   hints.reset();
   reports.reset();
+  requests.reset();
+  control.reset();
   for_pages.reporter.reset();
   for_blocks.reporter.reset();
   for (Queue& queue : queues) queue.ring.reset();
@@ -261,6 +307,7 @@ void BalloonDriver::Impl::forget_queues() {
 void BalloonDriver::Impl::free_buffers() {
   for (Queue& queue : queues) pages.free_all(queue.memory);
   pages.free_all(buffers);
+  pages.free_all(records);
 }
 
 void BalloonDriver::Impl::stop(Course how) {

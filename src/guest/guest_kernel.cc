@@ -16,8 +16,6 @@ constexpr unsigned kHugePageOrder = 9;
 constexpr unsigned kCostlyOrder = 3;
 // Reclaim begins with 1/4096 of each list and doubles that up to all of it.
 constexpr unsigned kFirstPriority = 12;
-// Blocks of up to two pages are not worth moving others for.
-constexpr unsigned kLargestUncompactedOrder = 1;
 // What reclaim looks at least at in a list, and what an allocation asks it for.
 constexpr std::uint64_t kReclaimPages = 32;
 
@@ -97,13 +95,8 @@ std::optional<Block> GuestKernel::Impl::allocate(unsigned order, AllocationEffor
   return effort == AllocationEffort::kCompact ? std::nullopt : allocate_slowly(order, effort);
 }
 
-// Nothing is moved where memory is too short for a block anyway.
 std::optional<Block> GuestKernel::Impl::take_compacted(unsigned order) {
-  const std::uint64_t needed = (std::uint64_t{1} << order) + watermarks.min;
-  if (!compaction || order <= kLargestUncompactedOrder || allocator.free_pages() < needed ||
-      !compactor.compact(order)) {
-    return std::nullopt;
-  }
+  if (!compaction || !compactor.make_room(order, watermarks.min)) return std::nullopt;
   return take(order, watermarks.min);
 }
 
@@ -289,6 +282,18 @@ bool GuestKernel::write_file(FileId file, std::uint32_t first, std::uint32_t cou
 
 std::uint64_t GuestKernel::sync() { return impl_->pages.write_dirty_pages(); }
 std::uint64_t GuestKernel::dirty_pages() const { return impl_->pages.dirty_pages(); }
+
+std::uint64_t GuestKernel::drop_caches(CacheKinds kinds) {
+  const auto wants = [kinds](CacheKinds kind) {
+    return (static_cast<unsigned>(kinds) & static_cast<unsigned>(kind)) != 0;
+  };
+  const std::uint64_t before = impl_->allocator.free_pages();
+  if (wants(CacheKinds::kPageCache)) {
+    impl_->pages.drop_clean_files([this](Pfn pfn) { free({pfn, 0}); });
+  }
+  if (wants(CacheKinds::kSlab)) (void)impl_->ask_shrinkers(0);
+  return impl_->allocator.free_pages() - before;
+}
 
 // Sleeps in the end, also when it can do no more: the next allocation that is short wakes it.
 bool GuestKernel::run_kswapd() {

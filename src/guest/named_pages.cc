@@ -31,6 +31,12 @@ PageRange NamedPages::first_run() {
   return run;
 }
 
+PageRange NamedPages::windows(std::uint64_t window_pages) const {
+  if (lowest_ > highest_) return {};
+  const Pfn first = lowest_ / kWordPages * kWordPages;
+  return {first, ((highest_ - first) / window_pages + 1) * window_pages};
+}
+
 PageRange NamedPages::first_window(std::uint64_t window_pages) {
   const PageRange run = first_run();
   if (run.count == 0) return {};

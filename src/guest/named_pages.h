@@ -20,6 +20,9 @@ class NamedPages {
 
   // The first run that was not removed; of no pages when there is none left.
   [[nodiscard]] PageRange first_run();
+  // The windows, as below, from the first one to that of the last page; of no pages when none was
+  // added.
+  [[nodiscard]] PageRange windows(std::uint64_t window_pages) const;
   // From the word of the first page that was not removed to the end of its window, or behind the
   // last page; of no pages when there is none left. Windows of so many pages, a multiple of 64,
   // follow one another from the word of the operation's lowest page on.

@@ -27,6 +27,10 @@ class PageReporter {
   // Adds pages to the operation.
   virtual void add(PageRange pages) = 0;
 
+  // The windows, one behind the other, that the pages added so far lie in, where the format has
+  // windows and names single pages.
+  [[nodiscard]] virtual PageRange windows() const { return {}; }
+
   // Puts the next message on the queue, which has room for it, its buffers with tokens that count
   // from this one on; false when all pages have been named. The operation is then over and the
   // reporter empty.

@@ -6,7 +6,6 @@
 #include "wire/chunk.h"
 #include "wire/page_chunks.h"
 #include "wire/range_list.h"
-#include "wire/single_header.h"
 
 namespace vballoon::sim {
 namespace {
@@ -36,8 +35,7 @@ bool ChunkReporter::post(DriverQueue& queue, std::uint64_t token) {
 }
 
 std::size_t SingleHeaderReporter::write_message() {
-  const std::uint64_t room = (buffer().size() - kSingleHeaderBytes) * 8;
-  const PageRange window = pages_.first_window(room);
+  const PageRange window = pages_.first_window(window_pages());
   if (window.count == 0) return 0;
   auto words = pages_.words_of(window);
   while (words.back() == 0) words = words.first(words.size() - 1);

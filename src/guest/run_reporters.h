@@ -11,6 +11,7 @@
 #include "guest/page_reporter.h"
 #include "vballoon/page_range.h"
 #include "wire/page_bitmap.h"
+#include "wire/single_header.h"
 
 namespace vballoon::sim {
 
@@ -45,7 +46,13 @@ class SingleHeaderReporter final : public AscendingReporter {
  public:
   explicit SingleHeaderReporter(DmaBuffer buffer) : AscendingReporter(buffer) {}
 
+  [[nodiscard]] PageRange windows() const override { return pages_.windows(window_pages()); }
+
  private:
+  // As many as there are bits behind the header.
+  [[nodiscard]] std::uint64_t window_pages() const {
+    return (buffer().size() - kSingleHeaderBytes) * 8;
+  }
   [[nodiscard]] std::size_t write_message() override;
 };
 

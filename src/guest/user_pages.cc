@@ -129,19 +129,36 @@ std::optional<Pfn> UserPages::reclaim_oldest(PageKind kind) {
     resident_.make_newest(slot);
     return std::nullopt;
   }
-  Slot& where = space_of(kind, page.owner)[page.index];
-  where = kAbsent;
-  if (kind == PageKind::kAnonymous) {
-    assert(free_swap_ > 0);
-    Process& process = processes_[page.owner];
-    --process.resident;
-    ++process.swapped;
-    --free_swap_;
-    where = kSwapped;
-  }
-  slot_of_[page.pfn] = kAbsent;
+  if (kind == PageKind::kFile) return remove_file_page(slot);
+  assert(free_swap_ > 0);
+  Process& process = processes_[page.owner];
+  --process.resident;
+  ++process.swapped;
+  --free_swap_;
+  process.pages[page.index] = kSwapped;
+  return forget(slot);
+}
+
+// Its owner has been told.
+Pfn UserPages::forget(Slot slot) {
+  const Pfn pfn = resident_[slot].pfn;
+  slot_of_[pfn] = kAbsent;
   resident_.remove(slot);
-  return page.pfn;
+  return pfn;
+}
+
+Pfn UserPages::remove_file_page(Slot slot) {
+  const ResidentPage& page = resident_[slot];
+  files_[page.owner][page.index] = kAbsent;
+  return forget(slot);
+}
+
+void UserPages::drop_clean_files(const std::function<void(Pfn)>& release) {
+  for (Slot slot = resident_.oldest(PageKind::kFile); slot != kAbsent;) {
+    const Slot newer = resident_.newer(slot);
+    if (!resident_[slot].dirty) release(remove_file_page(slot));
+    slot = newer;
+  }
 }
 
 std::uint64_t UserPages::write_dirty_pages() {

@@ -55,6 +55,8 @@ class UserPages {
   // out of memory, an anonymous one to the swap, or makes it the newest: when it was used since, or
   // when it has to be written first. Requires room in the swap for an anonymous one.
   [[nodiscard]] std::optional<Pfn> reclaim_oldest(PageKind kind);
+  // Takes all pages of files out of memory that need not be written, used or not.
+  void drop_clean_files(const std::function<void(Pfn)>& release);
   // Writes all dirty pages; returns how many.
   std::uint64_t write_dirty_pages();
 
@@ -82,6 +84,8 @@ class UserPages {
   [[nodiscard]] AddressSpace& space_of(PageKind kind, std::uint32_t owner) {
     return kind == PageKind::kFile ? files_[owner] : processes_[owner].pages;
   }
+  Pfn forget(Slot slot);
+  Pfn remove_file_page(Slot slot);
   [[nodiscard]] std::uint64_t damaged(PageKind kind) const;
 
   std::shared_ptr<const GuestMemory> memory_;

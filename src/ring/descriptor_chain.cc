@@ -67,6 +67,26 @@ Result<void> DescriptorChain::read(std::uint64_t offset, std::span<std::byte> ou
   return {};
 }
 
+std::uint64_t DescriptorChain::writable_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const GuestBuffer& buffer : writable()) bytes += buffer.length;
+  return bytes;
+}
+
+Result<void> DescriptorChain::write(std::span<const std::byte> in) {
+  assert(in.size() <= writable_bytes());
+  for (const GuestBuffer& buffer : writable()) {
+    const auto part = in.first(std::min<std::size_t>(in.size(), buffer.length));
+    const bool comes_round =
+        buffer.address > std::numeric_limits<std::uint64_t>::max() - buffer.length;
+    if (comes_round || !slot_->queue->guest_memory().write(buffer.address, part)) {
+      return fail(Errc::kAddressOutOfRange);
+    }
+    in = in.subspan(part.size());
+  }
+  return {};
+}
+
 bool DescriptorChain::release() {
   assert(slot_ != nullptr);
   if (!slot_->queue->release(*slot_)) return false;

@@ -25,6 +25,7 @@ DriverCounters minus(const DriverCounters& after, const DriverCounters& before) 
   d.reports -= before.reports;
   d.failed_allocations -= before.failed_allocations;
   d.migrated -= before.migrated;
+  d.skipped_blocks -= before.skipped_blocks;
   d.times.allocator -= before.times.allocator;
   d.times.messages -= before.times.messages;
   for (std::size_t i = 0; i < d.allocations_by_order.size(); ++i) {
@@ -215,6 +216,8 @@ Result<std::unique_ptr<Machine>> Machine::start(std::shared_ptr<const GuestMemor
   DriverOptions driver_options = options.driver;
   driver_options.dialect = options.device.dialect;
   driver_options.dialect_bit = options.device.dialect_bit;
+  driver_options.guest_requests = options.device.guest_requests;
+  driver_options.guest_requests_bit = options.device.guest_requests_bit;
   driver_options.clock = impl->clock;
   driver_options.let_device_answer = [m = impl.get()] { return m->let_device_answer(); };
   auto driver = BalloonDriver::probe(*impl->access, std::move(memory), allocator, driver_options);

@@ -30,6 +30,26 @@ constexpr StandardQueues standard_queues(Codec codec) {
 template <Codec codec>
 constexpr StandardQueues kQueuesOf = standard_queues(codec);
 
+// Queues for requests to the guest stand behind the statistics.
+template <std::size_t count>
+constexpr auto with_requests(const StandardQueues& standard,
+                             const std::array<QueueRow, count>& requests) {
+  constexpr std::size_t kBefore = 3;
+  std::array<QueueRow, kStandardQueues + count> queues;
+  const auto behind = std::ranges::copy_n(standard.begin(), kBefore, queues.begin()).out;
+  std::ranges::copy(standard.begin() + kBefore, standard.end(),
+                    std::ranges::copy(requests, behind).out);
+  return queues;
+}
+
+constexpr auto kBitmapQueues =
+    with_requests<1>(kQueuesOf<Codec::kPageBitmap>,
+                     {{{QueueRole::kRequest, Codec::kPageBitmap, std::nullopt, true}}});
+
+constexpr auto kScatterGatherQueues = with_requests<2>(
+    kQueuesOf<Codec::kChunk>, {{{QueueRole::kControl, std::nullopt, std::nullopt, true},
+                                {QueueRole::kFreePages, Codec::kChunk, std::nullopt, true}}});
+
 constexpr auto kContQueues = [] {
   std::array<QueueRow, kStandardQueues + 2> queues;
   std::ranges::copy(kQueuesOf<Codec::kPfnArray>, queues.begin());
@@ -40,8 +60,8 @@ constexpr auto kContQueues = [] {
 
 constexpr auto kDialects = std::to_array<DialectRow>({
     {Dialect::kStandard, "pfn", kQueuesOf<Codec::kPfnArray>},
-    {Dialect::kPageBitmap, "bitmap", kQueuesOf<Codec::kPageBitmap>},
-    {Dialect::kScatterGather, "chunk", kQueuesOf<Codec::kChunk>},
+    {Dialect::kPageBitmap, "bitmap", kBitmapQueues},
+    {Dialect::kScatterGather, "chunk", kScatterGatherQueues},
     {Dialect::kSingleHeaderBitmap, "single-header", kQueuesOf<Codec::kSingleHeader>},
     {Dialect::kPageRange, "range", kQueuesOf<Codec::kRangeList>},
     {Dialect::kPageChunks, "page-chunks", kQueuesOf<Codec::kPageChunks>},
@@ -61,10 +81,12 @@ const DialectRow& dialect_row(Dialect dialect) {
   return kDialects[static_cast<std::size_t>(dialect)];
 }
 
-QueueMap number_queues(const DialectRow& row, Features features, QueueNumbering numbering) {
+QueueMap number_queues(const DialectRow& row, Features features, QueueNumbering numbering,
+                       bool guest_requests) {
   QueueMap map{};
   std::size_t next = 0;
   for (const QueueRow& queue : row.queues) {
+    if (queue.of_requests && !guest_requests) continue;
     const bool exists = !queue.feature || features.has(*queue.feature);
     if (exists) map[next] = &queue;
     if (exists || numbering == QueueNumbering::kFixed) ++next;

@@ -33,13 +33,31 @@ inline constexpr std::size_t kCodecs = 8;
 
 // What a queue is for, in the order of the standard (5.5.2). A dialect may have several queues for
 // one purpose, with messages of different formats.
-enum class QueueRole : std::uint8_t { kInflate, kDeflate, kStats, kFreePageHint, kReporting };
+enum class QueueRole : std::uint8_t {
+  kInflate,
+  kDeflate,
+  kStats,
+  kFreePageHint,
+  kReporting,
+  // Of requests to the guest (wire/guest_request.h): the request queue with its answers, or the
+  // control queue and the queue for the free pages that it asks for.
+  kRequest,
+  kControl,
+  kFreePages,
+};
 
 struct QueueRow {
   QueueRole role;
   std::optional<Codec> codec;      // of messages that name pages
   std::optional<Feature> feature;  // without which there is no such queue
+  bool of_requests = false;        // is there only if requests to the guest were negotiated
 };
+
+// Free pages that the host is told of and may not discard.
+[[nodiscard]] constexpr bool brings_hints(const QueueRow& row) {
+  return row.role == QueueRole::kFreePageHint || row.role == QueueRole::kFreePages ||
+         row.role == QueueRole::kRequest;
+}
 
 struct DialectRow {
   Dialect dialect;
@@ -62,7 +80,8 @@ struct DialectRow {
 // The queues that exist with these features, by their number; the rest are null.
 using QueueMap = std::array<const QueueRow*, kMaxBalloonQueues>;
 [[nodiscard]] VBALLOON_EXPORT QueueMap number_queues(const DialectRow& row, Features features,
-                                                     QueueNumbering numbering);
+                                                     QueueNumbering numbering,
+                                                     bool guest_requests = false);
 
 [[nodiscard]] VBALLOON_EXPORT std::unique_ptr<Decoder> make_decoder(Codec codec);
 

@@ -51,7 +51,7 @@ class RecordWriter {
   void blocks(PageRange pages) {
     while (pages.count != 0) {
       const auto order = static_cast<unsigned>(std::bit_width(pages.count)) - 1;
-      put(pack({pages.first, kPageShift + order, 0}));
+      put(block_record(pages.first, order));
       const std::uint64_t block = std::uint64_t{1} << order;
       pages = {pages.first + block, pages.count - block};
     }
@@ -116,6 +116,10 @@ Decoder::Step read_records(std::span<const std::byte> window, PageRanges& out) {
 void write_bitmap_header(std::span<std::byte, kBitmapHeaderBytes> out, BitmapCommand command,
                          std::uint32_t data_bytes) {
   store_le(out.data(), std::uint64_t{data_bytes} << 32 | static_cast<std::uint64_t>(command));
+}
+
+std::uint64_t block_record(Pfn first, unsigned order) {
+  return pack({first, kPageShift + order, 0});
 }
 
 PageBitmapEncoder::PageBitmapEncoder(std::span<const std::uint64_t> bitmap, Pfn base)

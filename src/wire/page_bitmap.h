@@ -36,6 +36,9 @@ enum class BitmapCommand : std::uint8_t { kRecords = 0, kPfnArray = 1 };
 VBALLOON_EXPORT void write_bitmap_header(std::span<std::byte, kBitmapHeaderBytes> out,
                                          BitmapCommand command, std::uint32_t data_bytes);
 
+// The record of a block of 2^order pages.
+[[nodiscard]] VBALLOON_EXPORT std::uint64_t block_record(Pfn first, unsigned order);
+
 // Turns the set bits of a bitmap into records, one data buffer after the other: a run's ragged
 // start word, its ragged end word, then the whole words between as blocks of a power of two,
 // largest first. A word is emitted at most once.

@@ -68,8 +68,14 @@ class FitTest(unittest.TestCase):
     def test_program_is_named_after_the_folder_of_the_test(self):
         tests = [mutate.make_table.Test("tests/ring/x_test.cc", "S", "BAL_D_04_BAL_D_05_Name")]
 
-        self.assertEqual(mutate.programs_by_id(tests),
-                         {"BAL-D-04": {"ring_tests"}, "BAL-D-05": {"ring_tests"}})
+        programs = mutate.programs_by_id(tests)
+        self.assertEqual(programs["BAL-D-04"], {"ring_tests"})
+        self.assertEqual(programs["BAL-D-05"], {"ring_tests"})
+
+    def test_suite_is_an_id_too(self):
+        tests = [mutate.make_table.Test("tests/ring/x_test.cc", "RingTest", "Name")]
+
+        self.assertEqual(mutate.programs_by_id(tests), {"RingTest": {"ring_tests"}})
 
 
 class CopyTest(unittest.TestCase):

@@ -7,31 +7,16 @@
 #include <rapidcheck/gtest.h>
 
 #include <set>
-#include <utility>
 #include <vector>
 
 #include "base/page_ranges.h"
+#include "guest/movable_pages.h"
 
 namespace vballoon::sim {
 namespace {
 
 using ::testing::IsEmpty;
-
-// Owns pages by number, of which some cannot be moved.
-class Pages final : public PageMover {
- public:
-  bool move(Pfn from, Pfn to) override {
-    const auto found = pages.find(from);
-    if (found == pages.end()) return false;
-    pages.erase(found);
-    pages.insert(to);
-    moves.emplace_back(from, to);
-    return true;
-  }
-
-  std::set<Pfn> pages;
-  std::vector<std::pair<Pfn, Pfn>> moves;
-};
+using ::vballoon::testing::MovablePages;
 
 class CompactorTest : public ::testing::Test {
  protected:
@@ -54,7 +39,7 @@ class CompactorTest : public ::testing::Test {
   static bool odd(Pfn page) { return page % 2 == 1; }
 
   PageAllocator guest_{PageRanges{{0, 8192}}};
-  Pages mover_;
+  MovablePages mover_;
   Compactor compactor_{guest_, mover_};
 };
 
@@ -94,6 +79,21 @@ TEST_F(CompactorTest, ScannersGoOnWhereTheyWere) {
   EXPECT_TRUE(compactor_.compact(9));
 
   EXPECT_EQ(mover_.moves.size(), 256u);
+}
+
+// They stand behind the first 1024 pages, and nothing is free but every other one of those.
+TEST_F(CompactorTest, ScannersBeginAgainForWhatLiesBehindThem) {
+  fill(any, odd);
+  ASSERT_TRUE(compactor_.compact(kMaxOrder));
+  ASSERT_EQ(guest_.allocate(kMaxOrder), (Block{0, kMaxOrder}));
+  while (guest_.allocate(0)) {
+  }
+  for (Pfn page = 0; page < 1024; page += 2) {
+    mover_.pages.insert(page);
+    guest_.free({page + 1, 0});
+  }
+
+  EXPECT_TRUE(compactor_.compact(9));
 }
 
 TEST_F(CompactorTest, HalfOfTheMemoryBecomesFreeAsAWholeWhenAskedOften) {
@@ -142,6 +142,31 @@ TEST_F(CompactorTest, FullMemoryHasNothingToCompact) {
   EXPECT_THAT(mover_.moves, IsEmpty());
 }
 
+TEST_F(CompactorTest, RoomIsMadeForABlockThatLeavesTheReserveFree) {
+  fill(any, odd);
+  const std::uint64_t reserve = guest_.free_pages() - 512;
+
+  EXPECT_TRUE(compactor_.make_room(9, reserve));
+
+  EXPECT_TRUE(guest_.allocate(9, reserve));
+}
+
+TEST_F(CompactorTest, NothingMovesWhereTheReserveLeavesTooLittleForTheBlock) {
+  fill(any, odd);
+
+  EXPECT_FALSE(compactor_.make_room(9, guest_.free_pages() - 511));
+
+  EXPECT_THAT(mover_.moves, IsEmpty());
+}
+
+TEST_F(CompactorTest, NoRoomIsMadeForTwoPages) {
+  fill(any, odd);
+
+  EXPECT_FALSE(compactor_.make_room(1, 0));
+
+  EXPECT_THAT(mover_.moves, IsEmpty());
+}
+
 TEST_F(CompactorTest, AttemptsAndSuccessesAreCounted) {
   fill(any, [](Pfn page) { return page < 1024 && odd(page); });
 
@@ -154,7 +179,7 @@ TEST_F(CompactorTest, AttemptsAndSuccessesAreCounted) {
 
 TEST(CompactorZonesTest, PagesStayInTheirZoneAndTheLastOneIsTriedFirst) {
   PageAllocator guest(PageRanges{{0, 2048}, {4096, 2048}});
-  Pages mover;
+  MovablePages mover;
   std::vector<Pfn> all;
   while (const auto page = guest.allocate(0)) all.push_back(page->first);
   for (const Pfn page : all) {
@@ -178,7 +203,7 @@ TEST(CompactorZonesTest, PagesStayInTheirZoneAndTheLastOneIsTriedFirst) {
 // Whatever is free and movable: no page is lost, and each that moved is where its owner thinks.
 RC_GTEST_PROP(CompactorPropertyTest, PagesAreNeitherLostNorShared, ()) {
   PageAllocator guest(PageRanges{{3, 700}, {1000, 1500}});
-  Pages mover;
+  MovablePages mover;
   std::vector<Pfn> all;
   while (const auto page = guest.allocate(0)) all.push_back(page->first);
   const int density = *rc::gen::inRange(1, 10);

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "guest/driver_fixture.h"
+#include "guest/movable_pages.h"
+#include "vballoon/sim/compactor.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "wire/cont_pages.h"
 
@@ -12,10 +14,13 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 using ::vballoon::testing::DecodedMessage;
 using ::vballoon::testing::DriverRig;
+using ::vballoon::testing::kGuestPages;
 using ::vballoon::testing::kWaitsForAnswer;
+using ::vballoon::testing::MovablePages;
 
 // Without other features these come behind the first two.
 constexpr std::uint16_t kInflateBlocks = 2;
@@ -173,6 +178,56 @@ TEST_P(OtherCompactedDriverTest, NothingMovesForADriverThatTakesWhatThereIs) {
 
   EXPECT_EQ(rig_.driver->ballooned_pages(), 1536u);
   EXPECT_EQ(kernel_.compaction().moved_pages, 0u);
+}
+
+// The same without a kernel: somebody else can move the pages between the holes.
+class KernellessDriverTest : public ::testing::TestWithParam<Dialect> {
+ protected:
+  // By a driver that is told of the compactor, or not.
+  void inflate_among_holes(sim::Compactor* compactor, std::uint64_t pages) {
+    rig_.options.compactor = compactor;
+    rig_.probe();
+    for (Pfn page = 0; page < kGuestPages; ++page) {
+      if (page % 2 == 1 && rig_.allocator.is_free(page)) mover_.pages.insert(page);
+    }
+    rig_.punch_holes();
+    rig_.resize(pages);
+  }
+  [[nodiscard]] std::uint64_t single_pages() const {
+    return rig_.driver->counters().allocations_by_order[0];
+  }
+
+  DriverRig rig_{GetParam()};
+  MovablePages mover_;
+  sim::Compactor compactor_{rig_.allocator, mover_};
+};
+
+using ContKernellessDriverTest = KernellessDriverTest;
+INSTANTIATE_TEST_SUITE_P(Cont, ContKernellessDriverTest, ::testing::Values(Dialect::kContPages));
+
+TEST_P(ContKernellessDriverTest, CompactorMakesBlocksOfHoles) {
+  inflate_among_holes(&compactor_, 1536);
+
+  EXPECT_EQ(rig_.driver->ballooned_pages(), 1536u);
+  EXPECT_THAT(mover_.moves, Not(IsEmpty()));
+  EXPECT_EQ(single_pages(), 0u);
+}
+
+TEST_P(ContKernellessDriverTest, WithoutACompactorTheHolesAreTaken) {
+  inflate_among_holes(nullptr, 1536);
+
+  EXPECT_EQ(single_pages(), 1536u);
+}
+
+using OtherKernellessDriverTest = KernellessDriverTest;
+INSTANTIATE_TEST_SUITE_P(Others, OtherKernellessDriverTest,
+                         ::testing::Values(Dialect::kStandard, Dialect::kScatterGather));
+
+TEST_P(OtherKernellessDriverTest, NothingMovesForADriverThatTakesWhatThereIs) {
+  inflate_among_holes(&compactor_, 1536);
+
+  EXPECT_EQ(single_pages(), 1536u);
+  EXPECT_THAT(mover_.moves, IsEmpty());
 }
 
 // ---- deflating ----------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class HintSenderTest : public ::testing::Test {
           std::vector<RegionLayout>{{0, (kBlocks + 1) * kBlockPages << kPageShift}})
           .value();
   sim::PageAllocator allocator_{PageRanges{{kBlockPages, kBlocks* kBlockPages}}};
-  sim::DriverPages pages_{allocator_, nullptr, 0};
+  sim::DriverPages pages_{allocator_, {}};
   const RingLayout layout_ = lay_out_ring(kRing, 0);
   std::unique_ptr<DriverQueue> queue_ = DriverQueue::create(memory_, layout_.config).value();
   DeviceQueue device_;

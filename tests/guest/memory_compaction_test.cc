@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "guest/kernel_fixture.h"
+#include "guest/user_pages.h"
 #include "vballoon/sim/page_poison.h"
 
 namespace vballoon::sim {
@@ -167,6 +168,35 @@ TEST(MemoryCompactionTest, PagesThatWereLeftArePoisoned) {
 
   ASSERT_TRUE(block);
   EXPECT_EQ(poison.violations(), 0u);
+}
+
+TEST(MemoryCompactionTest, PageThatMovedIsTheProcessesWhereItIsAndNotWhereItWas) {
+  UserPages pages(nullptr, 0);
+  const ProcessId process = pages.start_process();
+  ASSERT_FALSE(pages.use(PageKind::kAnonymous, process, 0, false));
+  pages.map({.pfn = 7, .owner = process, .index = 0, .kind = PageKind::kAnonymous});
+
+  pages.move(7, 9);
+
+  EXPECT_FALSE(pages.has(7));
+  EXPECT_TRUE(pages.has(9));
+}
+
+// The highest free page is the first that another one is moved to.
+TEST(MemoryCompactionTest, FreePageThatWasWrittenToIsNoticedWhenAnotherMovesThere) {
+  const auto memory = kernel_memory();
+  PagePoison poison(memory, kPagePoisonByte);
+  KernelRig rig({.memory = memory, .poison = &poison});
+  poison.fill_free_pages(rig.allocator);
+  punch_holes(rig);
+  Pfn highest = kKernelPages - 1;
+  while (!rig.allocator.is_free(highest)) --highest;
+  *memory->host(highest << kPageShift, 1) = std::byte{0};
+
+  ASSERT_TRUE(rig.kernel.allocate(kOrder, AllocationEffort::kCompact));
+
+  EXPECT_FALSE(rig.allocator.is_free(highest));
+  EXPECT_EQ(poison.violations(), 1u);
 }
 
 }  // namespace

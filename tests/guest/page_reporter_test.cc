@@ -27,9 +27,11 @@ using ::vballoon::testing::add_pages;
 using ::vballoon::testing::DecodedMessage;
 using ::vballoon::testing::kReportedPages;
 using ::vballoon::testing::many_pages;
+using ::vballoon::testing::names_again_as_published;
 using ::vballoon::testing::names_again_what_was_lost;
 using ::vballoon::testing::names_exactly_what_was_added;
 using ::vballoon::testing::pages_of;
+using ::vballoon::testing::payloads_of;
 using ::vballoon::testing::published_bitmap_messages;
 using ::vballoon::testing::ReporterWire;
 
@@ -143,6 +145,25 @@ TEST_F(BitmapReporterTest, RunAcrossTwoWindowsIsNamedWhole) {
   EXPECT_THAT(named(), ElementsAre(PageRange{1, 1}, PageRange{kBitmapWindowPages - 3, 10}));
 }
 
+TEST_F(BitmapReporterTest, WindowsBeginWithTheFirstWordAndAreWhole) {
+  add_pages(reporter_, {{70, 1}, {100, 1}});
+
+  EXPECT_EQ(reporter_.windows(), (PageRange{64, kBitmapWindowPages}));
+}
+
+TEST_F(BitmapReporterTest, PageThatBeginsANewWindowBringsAllOfIt) {
+  add_pages(reporter_, {{64, 1}, {64 + kBitmapWindowPages, 1}});
+
+  EXPECT_EQ(reporter_.windows(), (PageRange{64, 2 * kBitmapWindowPages}));
+}
+
+TEST_F(BitmapReporterTest, OperationThatIsOverLeavesNoWindows) {
+  add_pages(reporter_, {{64, 1}});
+  (void)messages();
+
+  EXPECT_EQ(reporter_.windows(), PageRange{});
+}
+
 TEST_F(BitmapReporterTest, WindowWithMoreRecordsThanTheBufferTakesSeveralMessages) {
   PageRanges expected;
   for (Pfn page = 0; page < kBitmapWindowPages; page += 64) {
@@ -233,7 +254,7 @@ RC_GTEST_PROP(PageReporterPropertyTest, BitmapsNameAgainWhatWasLost, ()) {
   names_again_what_was_lost(reporter, wire, Codec::kPageBitmap);
 }
 
-RC_GTEST_PROP(PageReporterPropertyTest, BitmapsTakeAsManyMessagesAsPublished, ()) {
+RC_GTEST_PROP(PageReporterPropertyTest, BitmapsAreThePublishedMessagesToTheByte, ()) {
   ReporterWire wire;
   BitmapReporter reporter(wire.buffer, 0);
   const auto pages = many_pages();
@@ -241,7 +262,16 @@ RC_GTEST_PROP(PageReporterPropertyTest, BitmapsTakeAsManyMessagesAsPublished, ()
 
   const auto sent = wire.messages(reporter, Codec::kPageBitmap);
 
-  RC_ASSERT(sent.size() == published_bitmap_messages(pages));
+  RC_ASSERT(payloads_of(sent) == published_bitmap_messages(pages));
+}
+
+// What a driver that walks its whole balloon adds to an inflate.
+RC_GTEST_PROP(PageReporterPropertyTest, OldPagesInTheWindowsMakeThePublishedMessages, ()) {
+  ReporterWire wire;
+  BitmapReporter reporter(wire.buffer, 0);
+
+  names_again_as_published(reporter, wire, Codec::kPageBitmap, kBitmapWindowPages,
+                           published_bitmap_messages);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "base/page_ranges.h"
 #include "guest/decoded_message.h"
 #include "guest/page_reporter.h"
+#include "guest/published_messages.h"
 #include "ring/driver_queue.h"
 #include "wire/dialect.h"
 #include "wire/page_bitmap.h"
@@ -110,6 +111,33 @@ inline void names_exactly_what_was_added(sim::PageReporter& reporter, ReporterWi
     const auto pages = any_pages();
     for (const Pfn page : pages) reporter.add({page, 1});
     RC_ASSERT(pages_of(wire.messages(reporter, codec)) == ranges_of(pages));
+  }
+}
+
+inline std::vector<std::vector<std::byte>> payloads_of(
+    const std::vector<DecodedMessage>& messages) {
+  std::vector<std::vector<std::byte>> payloads;
+  for (const DecodedMessage& message : messages) payloads.push_back(message.payload);
+  return payloads;
+}
+
+// Two operations; in each some pages are new, and those of the ones before are added again where
+// they lie in its windows. `published` gives the messages for a set of pages.
+template <typename Published>
+void names_again_as_published(sim::PageReporter& reporter, ReporterWire& wire, Codec codec,
+                              std::uint64_t window_pages, Published published) {
+  std::set<Pfn> old;
+  for (int operation = 0; operation < 2; ++operation) {
+    const auto fresh = any_pages();
+    RC_PRE(!fresh.empty());
+    for (const Pfn page : fresh) reporter.add({page, 1});
+    const PageRange windows = reporter.windows();
+    for (const Pfn page : old) {
+      if (page >= windows.first && page < windows.end()) reporter.add({page, 1});
+    }
+    const auto sent = payloads_of(wire.messages(reporter, codec));
+    RC_ASSERT(sent == published(published_inflate(fresh, old, window_pages)));
+    old.insert(fresh.begin(), fresh.end());
   }
 }
 

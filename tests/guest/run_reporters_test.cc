@@ -28,9 +28,11 @@ using ::vballoon::testing::add_pages;
 using ::vballoon::testing::DecodedMessage;
 using ::vballoon::testing::kReportedPages;
 using ::vballoon::testing::many_pages;
+using ::vballoon::testing::names_again_as_published;
 using ::vballoon::testing::names_again_what_was_lost;
 using ::vballoon::testing::names_exactly_what_was_added;
 using ::vballoon::testing::pages_of;
+using ::vballoon::testing::payloads_of;
 using ::vballoon::testing::published_single_header_messages;
 using ::vballoon::testing::ReporterWire;
 
@@ -230,7 +232,7 @@ RC_GTEST_PROP(RunReportersPropertyTest, PageChunksNameExactlyThePagesOfTheirOper
   names_exactly_what_was_added(reporter, wire, Codec::kPageChunks);
 }
 
-RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsTakeAsManyMessagesAsPublished, ()) {
+RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsAreThePublishedMessagesToTheByte, ()) {
   ReporterWire wire;
   const std::size_t words = *rc::gen::inRange<std::size_t>(1, 64);
   SingleHeaderReporter reporter(
@@ -240,7 +242,20 @@ RC_GTEST_PROP(RunReportersPropertyTest, SingleBitmapsTakeAsManyMessagesAsPublish
 
   const auto sent = wire.messages(reporter, Codec::kSingleHeader);
 
-  RC_ASSERT(sent.size() == published_single_header_messages(pages, 64 * words));
+  RC_ASSERT(payloads_of(sent) == published_single_header_messages(pages, 64 * words));
+}
+
+// What a driver that walks its whole balloon adds to an inflate.
+RC_GTEST_PROP(RunReportersPropertyTest, OldPagesInTheWindowsMakeThePublishedSingleBitmaps, ()) {
+  ReporterWire wire;
+  const std::size_t words = *rc::gen::inRange<std::size_t>(1, 64);
+  SingleHeaderReporter reporter(
+      {ReporterWire::kBuffer, wire.buffer.bytes.first(kSingleHeaderBytes + 8 * words)});
+
+  names_again_as_published(reporter, wire, Codec::kSingleHeader, 64 * words,
+                           [words](const std::set<Pfn>& pages) {
+                             return published_single_header_messages(pages, 64 * words);
+                           });
 }
 
 }  // namespace

@@ -47,11 +47,11 @@ TEST(CliTest, HelpOfCompareNamesEveryOption) {
       AllOf(HasSubstr("--guest-memory SIZE "), HasSubstr("--inflate SIZE "),
             HasSubstr("--modes pfn,bitmap,chunk,single-header,range,page-chunks,cont\n"),
             HasSubstr("--host per-page|merged|vectored\n"),
-            HasSubstr("--guest idle|fragmented|aged\n"), HasSubstr("--notify eventfd|direct "),
-            HasSubstr("--backing anonymous|memfd|hugetlb\n"), HasSubstr("--thp off|on "),
-            HasSubstr("--busy-vcpu "), HasSubstr("--queue-size N "), HasSubstr("--repeat N "),
-            HasSubstr("--seed N "), HasSubstr("--json "), HasSubstr("--plot FILE "),
-            HasSubstr("--quiet ")));
+            HasSubstr("--guest idle|fragmented|aged\n"), HasSubstr("--compaction off|on "),
+            HasSubstr("--notify eventfd|direct "), HasSubstr("--backing anonymous|memfd|hugetlb\n"),
+            HasSubstr("--thp off|on "), HasSubstr("--busy-vcpu "), HasSubstr("--queue-size N "),
+            HasSubstr("--faithful "), HasSubstr("--repeat N "), HasSubstr("--seed N "),
+            HasSubstr("--json "), HasSubstr("--plot FILE "), HasSubstr("--quiet ")));
 }
 
 TEST(CliTest, HelpOfThpNamesEveryOption) {
@@ -144,16 +144,24 @@ TEST(CliTest, JsonIsTheOnlyThingOnStdout) {
 }
 
 TEST(CliTest, OptionsReachTheComparison) {
-  const auto finished =
-      compare({"--json", "--guest", "fragmented", "--notify", "direct", "--backing", "memfd",
-               "--thp", "off", "--queue-size", "64", "--pfn-order", "allocation", "--chunk-order-0",
-               "--write-behind", "--repeat", "2", "--seed", "42"});
+  const auto finished = compare({"--json",     "--guest",
+                                 "fragmented", "--compaction",
+                                 "off",        "--notify",
+                                 "direct",     "--backing",
+                                 "memfd",      "--thp",
+                                 "off",        "--queue-size",
+                                 "64",         "--pfn-order",
+                                 "allocation", "--chunk-order-0",
+                                 "--faithful", "--write-behind",
+                                 "--repeat",   "2",
+                                 "--seed",     "42"});
 
   EXPECT_EQ(nlohmann::json::parse(finished.out)["options"], nlohmann::json::parse(R"({
       "guest_memory_bytes": 67108864, "inflate_bytes": 4194304, "modes": ["pfn"],
-      "host": "per-page", "guest": "fragmented", "notify": "direct", "backing": "memfd",
-      "thp": "off", "busy_vcpu": false, "queue_size": 64, "pfn_order": "allocation",
-      "write_behind": true, "poll_us": 0, "chunk_order": 0, "repeat": 2, "seed": 42})"));
+      "host": "per-page", "guest": "fragmented", "compaction": false, "notify": "direct",
+      "backing": "memfd", "thp": "off", "busy_vcpu": false, "queue_size": 64,
+      "pfn_order": "allocation", "write_behind": true, "poll_us": 0, "chunk_order": 0,
+      "faithful": true, "repeat": 2, "seed": 42})"));
 }
 
 TEST(CliTest, RingsAreWatchedForAsLongAsAsked) {

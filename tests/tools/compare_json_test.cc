@@ -51,6 +51,7 @@ TEST(CompareJsonTest, OptionsAreThoseThatWereUsed) {
   comparison.options.modes = {Dialect::kPageBitmap, Dialect::kStandard};
   comparison.options.host = DiscardStrategy::kMerged;
   comparison.options.guest = sim::GuestAge::kAged;
+  comparison.options.compaction = false;
   comparison.options.notify = sim::NotifyMode::kDirect;
   comparison.options.backing = Backing::kMemfd;
   comparison.options.thp = ThpMode::kOn;
@@ -60,6 +61,7 @@ TEST(CompareJsonTest, OptionsAreThoseThatWereUsed) {
   comparison.options.write_behind = true;
   comparison.options.poll_us = 200;
   comparison.options.chunk_order_zero = true;
+  comparison.options.faithful = true;
   comparison.options.repeat = 3;
   comparison.options.seed = 99;
 
@@ -67,9 +69,9 @@ TEST(CompareJsonTest, OptionsAreThoseThatWereUsed) {
 
   EXPECT_EQ(options, Json::parse(R"({"guest_memory_bytes": 2147483648,
       "inflate_bytes": 1073741824, "modes": ["bitmap", "pfn"], "host": "merged", "guest": "aged",
-      "notify": "direct", "backing": "memfd", "thp": "on", "busy_vcpu": true, "queue_size": 64,
-      "pfn_order": "allocation", "write_behind": true, "poll_us": 200, "chunk_order": 0,
-      "repeat": 3, "seed": 99})"));
+      "compaction": false, "notify": "direct", "backing": "memfd", "thp": "on", "busy_vcpu": true,
+      "queue_size": 64, "pfn_order": "allocation", "write_behind": true, "poll_us": 200,
+      "chunk_order": 0, "faithful": true, "repeat": 3, "seed": 99})"));
 }
 
 TEST(CompareJsonTest, ResultHoldsAllParts) {
@@ -100,11 +102,12 @@ TEST(CompareJsonTest, BlocksAreCountedForEachOrder) {
 TEST(CompareJsonTest, EveryFigureOfAnInflationIsANumber) {
   const Json inflate = first_result(made_up_comparison())["inflate"];
 
-  EXPECT_THAT(shape_of(inflate),
-              ElementsAre("wall_ms: number", "guest_ms: number", "stages_ms: object",
-                          "overlap_ms: number", "kernel_ms: number", "messages: number",
-                          "kicks: number", "queue_bytes: number", "discard_calls: number",
-                          "freed_bytes: number", "owed_bytes: number", "forgone_bytes: number"));
+  EXPECT_THAT(
+      shape_of(inflate),
+      ElementsAre("wall_ms: number", "guest_ms: number", "stages_ms: object", "overlap_ms: number",
+                  "kernel_ms: number", "messages: number", "kicks: number", "queue_bytes: number",
+                  "discard_calls: number", "freed_bytes: number", "owed_bytes: number",
+                  "forgone_bytes: number", "moved_pages: number"));
   EXPECT_THAT(shape_of(inflate["stages_ms"]), ElementsAre("allocate: number", "send: number",
                                                           "translate: number", "discard: number"));
 }
@@ -112,11 +115,12 @@ TEST(CompareJsonTest, EveryFigureOfAnInflationIsANumber) {
 TEST(CompareJsonTest, DiscardsOfADeflationAreNull) {
   const Json deflate = first_result(made_up_comparison())["deflate"];
 
-  EXPECT_THAT(shape_of(deflate),
-              ElementsAre("wall_ms: number", "guest_ms: number", "stages_ms: object",
-                          "overlap_ms: number", "kernel_ms: number", "messages: number",
-                          "kicks: number", "queue_bytes: number", "discard_calls: null",
-                          "freed_bytes: null", "owed_bytes: null", "forgone_bytes: null"));
+  EXPECT_THAT(
+      shape_of(deflate),
+      ElementsAre("wall_ms: number", "guest_ms: number", "stages_ms: object", "overlap_ms: number",
+                  "kernel_ms: number", "messages: number", "kicks: number", "queue_bytes: number",
+                  "discard_calls: null", "freed_bytes: null", "owed_bytes: null",
+                  "forgone_bytes: null", "moved_pages: null"));
   EXPECT_THAT(shape_of(deflate["stages_ms"]), ElementsAre("allocate: number", "send: number",
                                                           "translate: number", "discard: null"));
 }
@@ -128,7 +132,7 @@ TEST(CompareJsonTest, FiguresAreInTheFieldsOfTheirNames) {
       "allocate": 200, "send": 400, "translate": 600, "discard": 800}, "overlap_ms": 7,
       "kernel_ms": 1000,
       "messages": 1024, "kicks": 512, "queue_bytes": 1048576, "discard_calls": 77,
-      "freed_bytes": 1073741824, "owed_bytes": 0, "forgone_bytes": 0})"));
+      "freed_bytes": 1073741824, "owed_bytes": 0, "forgone_bytes": 0, "moved_pages": 0})"));
 }
 
 TEST(CompareJsonTest, CountsAreWrittenWithoutAFraction) {

@@ -36,6 +36,27 @@ TEST(CompareOptionsTest, ModesWrittenBehindAreRowsOfTheirOwn) {
   EXPECT_EQ(row_name(rows_of(options).back()), "pfn/write-behind");
 }
 
+TEST(CompareOptionsTest, DriverIsLinuxOfTodayUnlessAskedForThePublishedOne) {
+  const sim::DriverOptions today = driver_options({});
+  EXPECT_EQ(today.pfn_order, sim::PfnOrder::kReversed);
+  EXPECT_EQ(today.chunk_order, sim::kMaxOrder);
+
+  CompareOptions options;
+  options.faithful = true;
+  const sim::DriverOptions published = driver_options(options);
+  EXPECT_EQ(published.pfn_order, sim::PfnOrder::kAllocation);
+  EXPECT_EQ(published.chunk_order, 0U);
+  EXPECT_EQ(published.pfn_threshold_pages, 0U);
+}
+
+TEST(CompareOptionsTest, OrderOfPfnsThatIsAskedForIsThatOfThePublishedDriverToo) {
+  CompareOptions options;
+  options.faithful = true;
+  options.pfn_order = sim::PfnOrder::kReversed;
+
+  EXPECT_EQ(driver_options(options).pfn_order, sim::PfnOrder::kReversed);
+}
+
 TEST(CompareOptionsTest, RowAppearsOnce) {
   CompareOptions options;
   options.modes = {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kPageBitmap};

@@ -148,6 +148,74 @@ TEST(CompareRunTest, AgedGuestIsTheSameForTheSameSeed) {
             last_result(second)["free_blocks_by_order"]);
 }
 
+// ---- compaction ---------------------------------------------------------------------------------
+
+// Continuous pages from a guest that was used before.
+CompareOptions used_guest_with_cont(sim::GuestAge age) {
+  CompareOptions options = small_options();
+  options.modes = {Dialect::kContPages};
+  options.guest = age;
+  return options;
+}
+
+std::uint64_t allocations_of_order(const testing::Outcome& outcome, unsigned order) {
+  return last_result(outcome)["allocations_by_order"][order];
+}
+
+TEST(CompareRunTest, HolesOfAFragmentedGuestAreMovedTogether) {
+  const auto outcome = run(used_guest_with_cont(sim::GuestAge::kFragmented));
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_GT(last_result(outcome)["inflate"]["moved_pages"], 0);
+  EXPECT_EQ(allocations_of_order(outcome, sim::kMaxOrder), 4U);
+}
+
+TEST(CompareRunTest, AgedGuestMovesPagesForLargerBlocks) {
+  CompareOptions options = used_guest_with_cont(sim::GuestAge::kAged);
+  const auto with = run(options);
+  options.compaction = false;
+  const auto without = run(options);
+
+  EXPECT_THAT(with, IsSound());
+  EXPECT_GT(last_result(with)["inflate"]["moved_pages"], 0);
+  EXPECT_GT(allocations_of_order(with, sim::kMaxOrder),
+            allocations_of_order(without, sim::kMaxOrder));
+}
+
+TEST(CompareRunTest, WithoutCompactionNothingMovesAndTheHolesAreTaken) {
+  CompareOptions options = used_guest_with_cont(sim::GuestAge::kFragmented);
+  options.compaction = false;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_EQ(last_result(outcome)["inflate"]["moved_pages"], 0);
+  EXPECT_EQ(allocations_of_order(outcome, 0), kInflated / kPageSize);
+}
+
+TEST(CompareRunTest, OtherModesMoveNothing) {
+  CompareOptions options = used_guest_with_cont(sim::GuestAge::kFragmented);
+  options.modes = {Dialect::kPageBitmap, Dialect::kScatterGather};
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_THAT(inflation_of_each_row(outcome.document(), "moved_pages"), Each(0U));
+}
+
+// The busy processor's own pages are not moved: it would go on with the old ones.
+TEST(CompareRunTest, PagesMoveBesideABusyProcessor) {
+  CompareOptions options = used_guest_with_cont(sim::GuestAge::kFragmented);
+  options.busy_vcpu = true;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_GT(last_result(outcome)["inflate"]["moved_pages"], 0);
+}
+
+// ---- other ways ---------------------------------------------------------------------------------
+
 TEST(CompareRunTest, KicksByCallAreVerified) {
   CompareOptions options = small_options();
   options.notify = sim::NotifyMode::kDirect;
@@ -187,6 +255,18 @@ TEST(CompareRunTest, PfnsInAllocationOrderAreVerified) {
   options.pfn_order = sim::PfnOrder::kAllocation;
 
   EXPECT_THAT(run(options), IsSound());
+}
+
+TEST(CompareRunTest, PublishedDriversAreVerifiedAndTakeSinglePages) {
+  CompareOptions options = small_options();
+  options.modes = {Dialect::kStandard, Dialect::kPageBitmap, Dialect::kSingleHeaderBitmap,
+                   Dialect::kScatterGather};
+  options.faithful = true;
+
+  const auto outcome = run(options);
+
+  EXPECT_THAT(outcome, IsSound());
+  EXPECT_EQ(allocations_of_order(outcome, 0), kInflated / kPageSize);
 }
 
 TEST(CompareRunTest, SmallQueueIsVerified) {

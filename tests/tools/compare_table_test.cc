@@ -80,6 +80,15 @@ TEST(CompareTableTest, SaysWhatTheGuestWas) {
                          "medians of 5 runs\n"));
 }
 
+TEST(CompareTableTest, SaysThatTheDriversArePublishedOnes) {
+  Comparison comparison = made_up_comparison();
+  comparison.options.faithful = true;
+
+  EXPECT_THAT(
+      table_of(comparison),
+      HasSubstr("\nanonymous memory, no huge pages, eventfd kicks, drivers as published\n"));
+}
+
 TEST(CompareTableTest, SaysWhatABusyProcessorLoses) {
   Comparison comparison = made_up_comparison();
   comparison.rows[1].runs[0].vcpu_loss_percent = 12.34;
@@ -95,6 +104,14 @@ TEST(CompareTableTest, SaysWhatTheKernelDidNotGet) {
 
   EXPECT_THAT(table_of(comparison),
               HasSubstr("\npfn/per-page: 4 KiB owed to the host, 8 KiB forgone\n"));
+}
+
+TEST(CompareTableTest, SaysHowManyPagesTheGuestMoved) {
+  Comparison comparison = made_up_comparison();
+  comparison.rows[1].runs[0].inflate.moved_pages = 768;
+
+  EXPECT_THAT(table_of(comparison),
+              HasSubstr("\nchunk/vectored: moved 768 pages together, 3 MiB in all\n"));
 }
 
 TEST(CompareTableTest, SaysWhatTheKernelRefused) {

@@ -54,7 +54,7 @@ inline RowRun made_up_run(double wall_ms) {
                  .kicks = 22,
                  .queue_bytes = static_cast<double>(2 * kMiB)};
   for (double Phase::*value : {&Phase::discard_ms, &Phase::discard_calls, &Phase::freed_bytes,
-                               &Phase::owed_bytes, &Phase::forgone_bytes}) {
+                               &Phase::owed_bytes, &Phase::forgone_bytes, &Phase::moved_pages}) {
     run.deflate.*value = kDoesNotApply;
   }
   run.verified = true;

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "sizes.h"
 #include "vballoon/sim/machine.h"
@@ -104,6 +106,11 @@ class FilledBalloonTest : public ::testing::Test {
   }
   // A free page of the lower region, of which the balloon has none.
   void change_page_outside_the_balloon() { spoil(3); }
+  void move(Pfn from, Pfn to) {
+    std::memcpy(memory_->host(to << kPageShift, kPageSize),
+                memory_->host(from << kPageShift, kPageSize), kPageSize);
+  }
+  void tell_of_moves(const std::vector<MovedPage>& moves) { oracle_.pages_moved(moves); }
   void spoil(Pfn pfn) { memory_->host(pfn << kPageShift, kPageSize)[8] ^= std::byte{0xff}; }
 
   sim::ResizeReport report_;
@@ -141,6 +148,26 @@ TEST_F(FilledBalloonTest, BytesThatNobodyAccountsForAreMissed) {
 
   EXPECT_EQ(check_inflated(),
             "freed, owed and forgone come to 2097152 bytes, 2101248 were inflated");
+}
+
+TEST_F(FilledBalloonTest, PageThatWasMovedIsLookedForWhereItIs) {
+  move(3, 5);
+  move(5, 7);
+  tell_of_moves({{3, 5}, {5, 7}});
+
+  EXPECT_EQ(check_inflated(), "");
+}
+
+TEST_F(FilledBalloonTest, MoveThatNobodyToldOfIsNoticed) {
+  move(3, 5);
+
+  EXPECT_EQ(check_inflated(), "page 0x5 lost its contents outside the balloon");
+}
+
+TEST_F(FilledBalloonTest, PageThatWasMovedWithoutItsContentIsNoticed) {
+  tell_of_moves({{3, 5}});
+
+  EXPECT_EQ(check_inflated(), "page 0x5 lost its contents outside the balloon");
 }
 
 TEST_F(FilledBalloonTest, CheckThatIsStoppedFindsNothing) {

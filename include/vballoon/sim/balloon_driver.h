@@ -21,6 +21,7 @@
 #include "vballoon/guest_memory.h"
 #include "vballoon/page_range.h"
 #include "vballoon/result.h"
+#include "vballoon/sim/compactor.h"
 #include "vballoon/sim/device_access.h"
 #include "vballoon/sim/guest_kernel.h"
 #include "vballoon/sim/page_allocator.h"
@@ -44,12 +45,24 @@ struct DriverOptions {
   // The dialect that the driver knows beside the standard's, and its bit; unset: as published.
   Dialect dialect = Dialect::kStandard;
   std::optional<unsigned> dialect_bit = std::nullopt;
+  // Whether the device's queues for requests (BalloonOptions::guest_requests) are known to it, and
+  // their bit; unset: as published. Without them that bit is the standard's.
+  bool guest_requests = false;
+  std::optional<unsigned> guest_requests_bit = std::nullopt;
   // What it accepts, if offered, beside that and VERSION_1. It never accepts what it cannot do:
   // statistics and DEFLATE_ON_OOM without a kernel, PAGE_POISON without a value, and PAGE_REPORTING
   // of pages that have to keep a value of which the device would not know (5.5.3.1).
   Features features{Feature::kMustTellHost, Feature::kIndirectDesc, Feature::kEventIdx};
   DriverHabits habits = DriverHabits::kLinux;
-  PfnOrder pfn_order = PfnOrder::kReversed;
+  // What a host sees of the published drivers, where this one would do better:
+  //  - in the dialects with bitmaps an inflate names again what is in the balloon already, in all
+  //    windows that it sends: they walked the whole balloon for the pages of a window;
+  //  - PFN arrays are in the order of allocation, unless pfn_order says otherwise;
+  //  - pages are never named by number in the bitmap dialect (pfn_threshold_pages is 0);
+  //  - chunks are made of single pages (chunk_order is 0).
+  // What they got wrong, pages that were lost or named falsely, is right here, too.
+  bool faithful = false;
+  std::optional<PfnOrder> pfn_order = std::nullopt;  // unset: kReversed, but see `faithful`
   // In the bitmap dialect, up to that many pages are named by their numbers: an array is then never
   // longer than records.
   std::uint64_t pfn_threshold_pages = 4;
@@ -60,6 +73,9 @@ struct DriverOptions {
   QueueNumbering numbering = QueueNumbering::kDense;
   // Whose memory it is; must outlive the driver. Null: the allocator is all there is.
   GuestKernel* kernel = nullptr;
+  // Who moves pages for the blocks of continuous pages where there is no kernel to do so; must
+  // outlive the driver. Null: nobody.
+  Compactor* compactor = nullptr;
   // With DEFLATE_ON_OOM: lets the device work until it has interrupted, for a guest that cannot go
   // on before it has its pages back; false when no answer can come. Not needed where the device
   // answers within a kick.
@@ -74,6 +90,9 @@ struct DriverOptions {
   std::uint64_t reserve_pages = 256;
   Clock clock = steady_clock();  // for DriverTimes only
 };
+
+// The options with what follows from `faithful`, and with an order of PFN arrays.
+[[nodiscard]] VBALLOON_EXPORT DriverOptions resolved(DriverOptions options);
 
 // What the driver waits for.
 struct DriverWait {
@@ -103,6 +122,8 @@ struct DriverCounters {
   std::uint64_t failed_allocations = 0;
   std::uint64_t reports = 0;   // of free pages
   std::uint64_t migrated = 0;  // blocks that were moved
+  // Free blocks that were not named over the queue for free pages: its ring was full.
+  std::uint64_t skipped_blocks = 0;
   BlocksByOrder allocations_by_order{};
   DriverTimes times;
 };

@@ -41,6 +41,9 @@ class VBALLOON_EXPORT Compactor {
 
   // Moves pages until a block of the order is free; false when none comes of it.
   bool compact(unsigned order);
+  // The same for an allocation that found no block and has to leave `reserve` pages free. Moves
+  // nothing for a block of up to two pages, nor where memory is too short for the block anyway.
+  bool make_room(unsigned order, std::uint64_t reserve);
 
   [[nodiscard]] const CompactionCounters& counters() const { return counters_; }
 

@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 
+#include "vballoon/balloon_registers.h"
 #include "vballoon/export.h"
 #include "vballoon/guest_memory.h"
 #include "vballoon/sim/compactor.h"
@@ -104,6 +105,10 @@ class VBALLOON_EXPORT GuestKernel {
   // Writes all dirty pages; returns how many.
   std::uint64_t sync();
   [[nodiscard]] std::uint64_t dirty_pages() const;
+
+  // As writing that number to /proc/sys/vm/drop_caches: takes the pages of files that are clean out
+  // of the cache, asks the shrinkers for all that they have. Returns how many pages were freed.
+  std::uint64_t drop_caches(CacheKinds kinds);
 
   // Lets kswapd run. Returns whether it was awake.
   bool run_kswapd();

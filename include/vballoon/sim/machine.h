@@ -23,7 +23,7 @@ enum class NotifyMode : std::uint8_t {
 };
 
 struct MachineOptions {
-  // The machine sets the driver's dialect, its bit and its clock from the device's, its
+  // The machine sets the driver's dialect, its bits and its clock from the device's, its
   // let_device_answer, the device's wake and discards_owed, and with kEventfd its notify_queue and
   // notify_config. Discards that are written behind have a thread of their own with kEventfd, and
   // are done at the end of a resize with kDirect.
