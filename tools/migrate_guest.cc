@@ -34,6 +34,7 @@ std::vector<RegionLayout> layout_of(const MigratePlan& plan) {
 BalloonOptions device_options(const Help& help) {
   BalloonOptions device;
   device.dialect = help.dialect;
+  device.guest_requests = help.requests;
   device.features = Features(device.features.bits() | help.features.bits());
   return device;
 }

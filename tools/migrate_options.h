@@ -29,14 +29,31 @@ namespace vballoon::tool {
 struct Help {
   std::string_view name;
   Dialect dialect = Dialect::kStandard;
-  Features features = {};  // beside those that every balloon has here
-  bool balloon = false;    // inflated first; what is in it is not sent
-  bool hints = false;      // the guest names its free pages, and they are not sent in round 1
+  Features features = {};   // beside those that every balloon has here
+  bool requests = false;    // queues over which the host asks the guest
+  bool drop_cache = false;  // first the guest drops clean pages of its page cache
+  bool balloon = false;     // inflated first; what is in it is not sent
+  bool hints = false;       // the guest names its free pages, and they are not sent in round 1
 };
 inline constexpr std::array kHelps{
     Help{.name = "plain"},
     Help{.name = "hints", .features = {Feature::kFreePageHint}, .hints = true},
+    Help{.name = "control-queue",
+         .dialect = Dialect::kScatterGather,
+         .requests = true,
+         .hints = true},
+    Help{.name = "request-queue",
+         .dialect = Dialect::kPageBitmap,
+         .features = {Feature::kStatsVq},
+         .requests = true,
+         .hints = true},
     Help{.name = "ledger", .balloon = true},
+    Help{.name = "drop-cache",
+         .dialect = Dialect::kPageBitmap,
+         .features = {Feature::kStatsVq},
+         .requests = true,
+         .drop_cache = true,
+         .hints = true},
 };
 
 // A round that is about to be sent, for tests that put broken parts in.

@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double kMostDowntimeMs = 300;
 constexpr std::size_t kMostRounds = 30;
 // How long a guest may take for what would help, and how often it is looked at meanwhile.
-constexpr std::chrono::seconds kMostHintTime(2);
+constexpr std::chrono::seconds kMostAnswerTime(2);
 constexpr std::chrono::seconds kMostInflateTime(60);
 constexpr std::chrono::microseconds kLook(200);
 
@@ -50,6 +50,7 @@ class Migration {
  private:
   [[nodiscard]] Result<bool> boot();
   [[nodiscard]] Result<bool> use_help();
+  [[nodiscard]] Result<bool> drop_cache();
   [[nodiscard]] Result<bool> inflate();
   [[nodiscard]] Result<bool> take_hints();
   [[nodiscard]] bool wait_for(const std::function<bool()>& done, Clock::duration most) const;
@@ -119,6 +120,9 @@ Result<bool> Migration::run() {
 // What is written from the moment at which tracking begins is found by a harvest. Hints are of use
 // only until the first of them: what they leave out of round 1 and is written later is sent then.
 Result<bool> Migration::use_help() {
+  if (help_.drop_cache) {
+    if (auto dropped = drop_cache(); !dropped || !*dropped) return dropped;
+  }
   if (help_.balloon) {
     if (auto inflated = inflate(); !inflated || !*inflated) return inflated;
   }
@@ -130,6 +134,14 @@ Result<bool> Migration::use_help() {
   return help_.hints ? take_hints() : true;
 }
 
+Result<bool> Migration::drop_cache() {
+  BalloonDevice& device = guest_->machine().device();
+  if (auto asked = device.request_cache_drop(CacheKinds::kPageCache); !asked) {
+    return tl::unexpected(asked.error());
+  }
+  return wait_for([&] { return !device.cache_drop_pending(); }, kMostAnswerTime);
+}
+
 Result<bool> Migration::inflate() {
   BalloonDevice& device = guest_->machine().device();
   if (auto set = device.set_target_pages(spare_pages_); !set) return tl::unexpected(set.error());
@@ -139,8 +151,8 @@ Result<bool> Migration::inflate() {
 Result<bool> Migration::take_hints() {
   BalloonDevice& device = guest_->machine().device();
   if (auto started = device.start_hints(); !started) return tl::unexpected(started.error());
-  const bool going =
-      wait_for([&] { return device.hint_status().state == HintState::kExhausted; }, kMostHintTime);
+  const bool going = wait_for([&] { return device.hint_status().state == HintState::kExhausted; },
+                              kMostAnswerTime);
   device.stop_hints();  // what comes from now on is of no round
   device.finish_hints();
   return going;

@@ -27,16 +27,17 @@ TEST(MigrateCliTest, HelpOfMigrateNamesEveryOption) {
   const auto finished = run_command({"migrate", "--help"});
 
   EXPECT_EQ(finished.exit_code, 0);
-  EXPECT_THAT(finished.out,
-              AllOf(HasSubstr("--guest-memory SIZE "), HasSubstr("--free SIZE "),
-                    HasSubstr("--helps plain,hints,ledger"), HasSubstr("--bandwidth SIZE "),
-                    HasSubstr("--write-rate SIZE "), HasSubstr("--seed N "), HasSubstr("--json "),
-                    HasSubstr("--plot FILE "), HasSubstr("--quiet ")));
+  EXPECT_THAT(
+      finished.out,
+      AllOf(HasSubstr("--guest-memory SIZE "), HasSubstr("--free SIZE "),
+            HasSubstr("--helps plain,hints,control-queue,request-queue,ledger,drop-cache"),
+            HasSubstr("--bandwidth SIZE "), HasSubstr("--write-rate SIZE "), HasSubstr("--seed N "),
+            HasSubstr("--json "), HasSubstr("--plot FILE "), HasSubstr("--quiet ")));
 }
 
 TEST(MigrateCliTest, UnknownHelpIsUsage) {
   EXPECT_THAT(run_command({"migrate", "--helps", "plain,luck"}),
-              RefusesWith("error: --helps: 'luck' is none of plain, hints, ledger"));
+              RefusesWith("error: --helps: 'luck' is none of plain, hints, control-queue"));
 }
 
 TEST(MigrateCliTest, GuestThatDoesNotFitTwiceIsUsageAndIsToldWhatIsAvailable) {
