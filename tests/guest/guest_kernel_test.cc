@@ -274,5 +274,58 @@ TEST_F(GuestContentsTest, PoisonSeesWhatTheHostDidToAFreePage) {
   EXPECT_EQ(poison_.violations(), 3u);
 }
 
+// ---- /proc/sys/vm/drop_caches -------------------------------------------------------------------
+
+TEST_F(GuestKernelTest, DropOfThePageCacheTakesCleanPagesAndLeavesDirtyOnes) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, 100));
+  ASSERT_TRUE(kernel_.write_file(2, 0, 10));
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kPageCache), 100u);
+
+  EXPECT_EQ(rig_.pages(kCaches), 10u);
+  EXPECT_EQ(kernel_.dirty_pages(), 10u);
+  EXPECT_EQ(rig_.pages(kFreeMemory), kKernelPages - 10u);
+}
+
+TEST_F(GuestKernelTest, PagesThatWereWrittenToDiskCanBeDropped) {
+  ASSERT_TRUE(kernel_.write_file(2, 0, 10));
+  (void)kernel_.sync();
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kBoth), 10u);
+}
+
+TEST_F(GuestKernelTest, DropTakesPagesThatWereUsedLately) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, 100));
+  ASSERT_TRUE(kernel_.read_file(1, 0, 100));
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kPageCache), 100u);
+}
+
+TEST_F(GuestKernelTest, DroppedPageIsReadFromDiskAgain) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, 100));
+  (void)kernel_.drop_caches(CacheKinds::kPageCache);
+
+  ASSERT_TRUE(kernel_.read_file(1, 0, 1));
+
+  EXPECT_EQ(rig_.count(kMajorFaults), 101u);
+}
+
+TEST_F(GuestKernelTest, DropLeavesProcessesAlone) {
+  const ProcessId process = kernel_.start_process();
+  ASSERT_TRUE(kernel_.touch(process, 0, 10));
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kBoth), 0u);
+
+  EXPECT_EQ(kernel_.resident_pages(process), 10u);
+}
+
+TEST_F(GuestKernelTest, DropOfTheSlabLeavesThePageCache) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, 100));
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kSlab), 0u);
+
+  EXPECT_EQ(rig_.pages(kCaches), 100u);
+}
+
 }  // namespace
 }  // namespace vballoon::sim

@@ -336,6 +336,24 @@ TEST_F(MemoryPressureTest, KswapdAsksTheShrinkersToo) {
   EXPECT_EQ(rig_.pages(kAsyncReclaim), 0u);
 }
 
+TEST_F(MemoryPressureTest, DropOfTheSlabAsksTheShrinkersForAllTheyHave) {
+  Holder hints(rig_, kMaxOrder, 1, 0);
+  kernel_.register_shrinker(hints);
+
+  EXPECT_EQ(kernel_.drop_caches(CacheKinds::kSlab), 1024u);
+
+  EXPECT_THAT(hints.scans, ::testing::ElementsAre(1024));
+}
+
+TEST_F(MemoryPressureTest, DropOfThePageCacheLeavesTheShrinkers) {
+  Holder hints(rig_, kMaxOrder, 1, 0);
+  kernel_.register_shrinker(hints);
+
+  (void)kernel_.drop_caches(CacheKinds::kPageCache);
+
+  EXPECT_EQ(hints.count(), 1024u);
+}
+
 TEST_F(MemoryPressureTest, UnregisteredShrinkerIsNotAsked) {
   Holder hints(rig_, kMaxOrder, 1, 0);
   const ProcessId process = rig_.fill_with_process(kKernelMin + 1024);

@@ -39,6 +39,11 @@ class DescriptorChainTest : public testing::DeviceQueueFixture {
     ring_.offer(0);
     return pop_chain();
   }
+  std::vector<std::byte> bytes_at(std::uint64_t address, std::size_t length) const {
+    std::vector<std::byte> bytes(length);
+    EXPECT_TRUE(memory_->read(address, bytes));
+    return bytes;
+  }
   std::vector<std::byte> three_pieces() const {
     auto all = pattern(kPayload + 100, 4);
     const auto rest = pattern(kPayload + 200, 6);
@@ -72,6 +77,37 @@ TEST_F(DescriptorChainTest, ReadOfNothingAtTheEndSucceeds) {
   const DescriptorChain chain = pop_three_pieces();
 
   EXPECT_TRUE(chain.read(chain.readable_bytes(), {}));
+}
+
+TEST_F(DescriptorChainTest, WriteFillsTheWritableBuffersInOrder) {
+  ring_.describe(0, {kPayload + 100, 4, static_cast<std::uint16_t>(kNext | kWrite), 1});
+  ring_.describe(1, {kPayload + 200, 8, kWrite, 0});
+  ring_.offer(0);
+  DescriptorChain chain = pop_chain();
+
+  ASSERT_TRUE(chain.write(pattern(7, 6)));
+
+  EXPECT_EQ(chain.writable_bytes(), 12u);
+  EXPECT_EQ(bytes_at(kPayload + 100, 4), pattern(7, 4));
+  EXPECT_EQ(bytes_at(kPayload + 200, 2), pattern(11, 2));
+  EXPECT_EQ(bytes_at(kPayload + 202, 1), pattern(kPayload + 202, 1)) << "nothing behind that";
+}
+
+TEST_F(DescriptorChainTest, BufferOutsideMemoryFailsTheWrite) {
+  ring_.offer(0, {kMemoryBytes - 8, 16, kWrite, 0});
+  DescriptorChain chain = pop_chain();
+
+  const auto written = chain.write(pattern(0, 16));
+
+  ASSERT_FALSE(written);
+  EXPECT_EQ(written.error().code, Errc::kAddressOutOfRange);
+}
+
+TEST_F(DescriptorChainTest, BufferThatComesRoundToTheStartOfMemoryFailsTheWrite) {
+  ring_.offer(0, {~std::uint64_t{0} - 7, 16, kWrite, 0});
+  DescriptorChain chain = pop_chain();
+
+  EXPECT_FALSE(chain.write(pattern(0, 16)));
 }
 
 TEST_F(DescriptorChainTest, BufferOutsideMemoryFailsTheRead) {

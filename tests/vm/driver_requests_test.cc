@@ -131,6 +131,32 @@ TEST_F(DriverRequestsTest, CleanCacheIsDroppedOnRequest) {
   EXPECT_EQ(kernel_.dirty_pages(), 10u);
 }
 
+// A file that is in use fills what the balloon is to have: for each few pages the guest has to look
+// through its cache.
+TEST_F(DriverRequestsTest, InflateOfAGuestFullOfCacheCrawls) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, kPages - 2000));
+  ASSERT_TRUE(kernel_.read_file(1, 0, kPages - 2000));
+
+  ASSERT_TRUE(device().set_target_pages(kPages / 2));
+  run();
+
+  EXPECT_GT(kernel_.statistics()[sim::MemoryStatistic::kAllocationStalls], 500u);
+  EXPECT_GT(kernel_.statistics()[sim::MemoryStatistic::kDirectScan] >> kPageShift, kPages / 2);
+}
+
+TEST_F(DriverRequestsTest, InflateAfterTheCacheWasDroppedNeedNotReclaim) {
+  ASSERT_TRUE(kernel_.read_file(1, 0, kPages - 2000));
+  ASSERT_TRUE(kernel_.read_file(1, 0, kPages - 2000));
+  ASSERT_TRUE(device().request_cache_drop(CacheKinds::kPageCache));
+  run();
+
+  ASSERT_TRUE(device().set_target_pages(kPages / 2));
+  run();
+
+  EXPECT_EQ(driver_->ballooned_pages(), kPages / 2);
+  EXPECT_EQ(kernel_.statistics()[sim::MemoryStatistic::kAllocationStalls], 0u);
+}
+
 TEST_F(DriverRequestsTest, BothRequestsAtOnceAreAnsweredOneAfterTheOther) {
   ASSERT_TRUE(kernel_.read_file(1, 0, 1000));
 
