@@ -13,6 +13,15 @@ std::optional<std::uint16_t> BalloonDevice::Impl::request_queue() const {
   return index ? index : queue_of(QueueRole::kControl);
 }
 
+// With no lock held.
+void BalloonDevice::Impl::say_that_hints_changed(std::optional<std::uint16_t> by_request) const {
+  if (by_request) {
+    if (options.wake) options.wake(*by_request);
+  } else if (options.notify_config) {
+    options.notify_config();
+  }
+}
+
 void BalloonDevice::Impl::forget_hints() {
   for (Queue& queue : queues) {
     if (queue.row == nullptr || !brings_hints(*queue.row)) continue;
@@ -36,11 +45,7 @@ void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
     if (hints.command() == before) return;
     if (!by_request) registers.set_hint_command(hints.command());
   }
-  if (by_request) {
-    if (options.wake) options.wake(*by_request);
-  } else if (options.notify_config) {
-    options.notify_config();
-  }
+  say_that_hints_changed(by_request);
 }
 
 Result<std::uint32_t> BalloonDevice::start_hints() {
@@ -60,11 +65,7 @@ Result<std::uint32_t> BalloonDevice::start_hints() {
     impl_->forget_hints();
     if (!by_request) impl_->registers.set_hint_command(id);
   }
-  if (by_request) {
-    if (impl_->options.wake) impl_->options.wake(*by_request);
-  } else if (impl_->options.notify_config) {
-    impl_->options.notify_config();
-  }
+  impl_->say_that_hints_changed(by_request);
   return id;
 }
 

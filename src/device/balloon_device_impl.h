@@ -111,6 +111,7 @@ struct BalloonDevice::Impl {
   void count_locked(Errc code, std::uint64_t times);
   // Over which the guest is asked for free pages, if that is not done by the configuration.
   [[nodiscard]] std::optional<std::uint16_t> request_queue() const;
+  void say_that_hints_changed(std::optional<std::uint16_t> by_request) const;
   void end_hints(void (HintRound::*end)());
   // Hints that were read and not handed over are of the round that was. With queues_lock.
   void forget_hints();

@@ -326,15 +326,7 @@ class Session {
           "a restored device is as the saved one was");
   }
   void take_hints(std::span<const PageRange> pages) {
-    WatchedPages hinted;
-    Pfn end = 0;
-    for (const PageRange& range : pages) {
-      check(range.count != 0 && range.first >= end, "hints ascend");
-      end = range.end();
-      const std::size_t before = hinted.count();
-      watched().add(range, hinted);
-      check(hinted.count() == before + range.count, "hints lie in guest memory");
-    }
+    const WatchedPages hinted = watched().handed_over(pages);
     check((hinted & ~model_.waiting(QueueRole::kFreePageHint)).none(),
           "hints are those of the driver");
   }

@@ -196,15 +196,7 @@ class Session {
   // ---- what the host does ----------------------------------------------------------------------
 
   void take_hints(std::span<const PageRange> pages) {
-    WatchedPages hinted;
-    Pfn end = 0;
-    for (const PageRange& range : pages) {
-      check(range.count != 0 && range.first >= end, "hints ascend");
-      end = range.end();
-      const std::size_t before = hinted.count();
-      watched().add(range, hinted);
-      check(hinted.count() == before + range.count, "hints lie in guest memory");
-    }
+    const WatchedPages hinted = watched().handed_over(pages);
     WatchedPages named;
     for (const auto& queue : waiting_) {
       for (const auto& [id, sent] : queue) named |= sent.pages;

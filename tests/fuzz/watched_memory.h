@@ -62,6 +62,20 @@ class WatchedMemory {
     return region.pages().first + (page - region.first_page_index);
   }
 
+  // Pages that a device hands over as free.
+  [[nodiscard]] WatchedPages handed_over(std::span<const PageRange> pages) const {
+    WatchedPages all;
+    Pfn end = 0;
+    for (const PageRange& range : pages) {
+      check(range.count != 0 && range.first >= end, "free pages ascend");
+      end = range.end();
+      const std::size_t before = all.count();
+      add(range, all);
+      check(all.count() == before + range.count, "free pages lie in guest memory");
+    }
+    return all;
+  }
+
   // What may be discarded from now on.
   void allow(const WatchedPages& pages) { allowed_ = pages; }
   // So many runs to come are refused.
