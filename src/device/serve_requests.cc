@@ -76,7 +76,7 @@ bool BalloonDevice::Impl::receive_answer(Queue& queue) {
       // What answers an older request is late.
       const bool wanted =
           hints.active() && header.id == static_cast<std::uint16_t>(hints.last_id());
-      if (wanted) queue.round_ends = header.last;
+      if (wanted && header.last) queue.round_ends = true;
       return wanted;
     }
   }
