@@ -204,6 +204,8 @@ void add_migrate_options(CLI::App& app, MigrateOptions& options) {
   add_size(app, "--write-rate", options.write_rate,
            "What the guest writes meanwhile, bytes a second [100MiB]");
   add_number(app, "--seed", options.seed, 0, UINT32_MAX, "Seed of what the guest does [1]");
+  app.add_flag("--faithful", options.faithful,
+               "As published: a full ring leaves out free pages of control-queue");
   app.add_flag("--json", options.json, "Print one JSON document instead of the table");
   app.add_option("--plot", options.plot, "Draw stacked bars into a .svg or .png file")
       ->type_name("FILE");

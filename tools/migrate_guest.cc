@@ -62,6 +62,7 @@ Result<std::unique_ptr<MigratingGuest>> MigratingGuest::boot(const MigrateOption
   machine.device = device;
   machine.driver.features = device.features;
   machine.driver.kernel = &guest->kernel_;
+  machine.driver.faithful = options.faithful;
   auto started =
       sim::Machine::start(guest->memory_, guest->allocator_, make_kernel_discarder(), machine);
   if (!started) return tl::unexpected(started.error());

@@ -71,6 +71,7 @@ struct MigrateOptions {
   std::optional<std::uint64_t> bandwidth;                // bytes a second; unset: no limit
   std::optional<std::uint64_t> write_rate = 100 * kMiB;  // of the guest, bytes a second
   std::uint64_t seed = 1;
+  bool faithful = false;  // sim::DriverOptions::faithful
   bool json = false;
   std::string plot;  // file to draw, or empty
   bool quiet = false;

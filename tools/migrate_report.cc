@@ -80,9 +80,10 @@ double percent_of_plain(const Migrations& migrations, const MigrateRun& run) {
 
 std::string table_of(const Migrations& migrations) {
   std::string text =
-      fmt::format("guest of {} with {} free, all of it touched, writes {}; link {}\n\n",
+      fmt::format("guest of {} with {} free, all of it touched, writes {}{}; link {}\n\n",
                   format_bytes(migrations.plan.guest_memory), format_bytes(migrations.plan.free),
                   speed(migrations.options.write_rate, "nothing"),
+                  migrations.options.faithful ? ", drivers as published" : "",
                   speed(migrations.options.bandwidth, "as fast as the socket is"));
   std::vector<Line> lines{{"MiB sent"}};
   lines[0].insert(lines[0].end(), kRoundParts.begin(), kRoundParts.end());
@@ -125,7 +126,8 @@ std::string json_of(const Migrations& migrations) {
               {"free_bytes", migrations.plan.free},
               {"bandwidth_bytes_per_second", or_null(options.bandwidth)},
               {"write_rate_bytes_per_second", or_null(options.write_rate)},
-              {"seed", options.seed}}},
+              {"seed", options.seed},
+              {"faithful", options.faithful}}},
             {"results", Json::array()}};
   for (const MigrateRow& row : migrations.rows) {
     json["results"].push_back(row_json(migrations, row));

@@ -52,8 +52,10 @@ bool BalloonDriver::Impl::hint_free_pages() {
 // The same.
 bool BalloonDriver::Impl::answer_requests() {
   if (control) {
-    if (control->step()) kick(control_queue);
+    const auto progress = control->step();
+    if (progress.kick) kick(control_queue);
     counters.skipped_blocks = control->skipped_blocks();
+    return progress.waits;
   }
   if (!requests) return false;
   const auto progress = requests->step();

@@ -5,16 +5,16 @@
 #include <span>
 #include <utility>
 
-#include "guest/free_block_walk.h"
-
 namespace vballoon::sim {
 
 ControlAnswerer::ControlAnswerer(DriverQueue& control, DriverQueue& pages, DmaBuffer buffer,
-                                 PageAllocator& allocator, std::function<void()> kick_pages)
+                                 PageAllocator& allocator, bool skips,
+                                 std::function<void()> kick_pages)
     : control_(&control),
       pages_(nullptr),
       buffer_(buffer),
       allocator_(allocator),
+      skips_(skips),
       kick_pages_(std::move(kick_pages)) {
   assert(control.size() >= kDescriptors);
   use_pages(pages);
@@ -22,7 +22,7 @@ ControlAnswerer::ControlAnswerer(DriverQueue& control, DriverQueue& pages, DmaBu
 
 void ControlAnswerer::use_pages(DriverQueue& queue) {
   pages_ = &queue;
-  pages_->disable_interrupts();  // nobody waits for its answers
+  pages_->disable_interrupts();  // until somebody waits for its answers
 }
 
 bool ControlAnswerer::post() {
@@ -51,22 +51,25 @@ void ControlAnswerer::take_commands() {
     const auto bytes = buffer_.bytes.subspan(used->token * kControlBytes).first<kControlBytes>();
     const ControlMessage message = read_control(bytes);
     if (message.of_class != kFreePageClass) continue;
-    started_ = message.command == static_cast<std::uint32_t>(ControlCommand::kStart);
+    walk_.reset();
+    if (message.command != static_cast<std::uint32_t>(ControlCommand::kStart)) continue;
+    order_ = kMaxOrder;
+    walk_.emplace(allocator_, order_);
   }
 }
 
-bool ControlAnswerer::step() {
+ControlAnswerer::Progress ControlAnswerer::step() {
   do {
     take_commands();
   } while (control_->enable_interrupts());
-  // Before the blocks, so that the host can say STOP meanwhile; here it is too late then.
+  // Before the blocks, so that the host can say STOP meanwhile.
   post_command(false);
-  bool kick = control_->publish();
-  if (!std::exchange(started_, false)) return kick;
-  name_free_blocks();
+  const bool kick = control_->publish();
+  if (!walk_) return {.kick = kick};
+  if (!name_free_blocks()) return {.kick = kick, .waits = true};
   say_stop();
   post_command(true);
-  return control_->publish() || kick;
+  return {.kick = control_->publish() || kick};
 }
 
 void ControlAnswerer::say_stop() {
@@ -77,24 +80,42 @@ void ControlAnswerer::say_stop() {
   out_[kStopToken] = control_->add(std::span(&buffer, 1), {}, kStopToken);
 }
 
-void ControlAnswerer::name_free_blocks() {
-  for (unsigned order = kMaxOrder + 1; order-- > 0;) {
-    visit_free_blocks(allocator_, order, [this](const Block& block) { name(block); });
+// False when there are more and the ring is full.
+bool ControlAnswerer::name_free_blocks() {
+  while (walk_) {
+    const bool room = has_room();
+    if (!room && !skips_) return false;
+    if (const auto block = walk_->next()) {
+      if (room) {
+        name(*block);
+      } else {
+        ++skipped_blocks_;
+      }
+    } else if (order_ != 0) {
+      walk_.emplace(allocator_, --order_);
+    } else {
+      walk_.reset();
+    }
   }
+  return true;
+}
+
+// If not, and somebody waits for it, an interrupt will come.
+bool ControlAnswerer::has_room() {
+  do {
+    while (pages_->take_used()) {
+    }
+    if (pages_->free_descriptors() != 0) return true;
+  } while (!skips_ && pages_->enable_interrupts());
+  return false;
 }
 
 void ControlAnswerer::name(const Block& block) {
   const PageRange pages = block.pages();
   const GuestBuffer buffer{pages.first << kPageShift, static_cast<std::uint32_t>(pages.bytes())};
-  bool added = pages_->add({}, std::span(&buffer, 1), 0);
-  while (pages_->take_used()) {
-  }
-  if (!added) added = pages_->add({}, std::span(&buffer, 1), 0);
-  if (!added) {
-    ++skipped_blocks_;
-  } else if (pages_->publish()) {
-    kick_pages_();
-  }
+  [[maybe_unused]] const bool added = pages_->add({}, std::span(&buffer, 1), 0);
+  assert(added);
+  if (pages_->publish()) kick_pages_();
 }
 
 void ControlAnswerer::control_was_reset() {

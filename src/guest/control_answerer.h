@@ -2,9 +2,10 @@
 // The driver's side of the control queue (wire/guest_request.h): on START it names all free blocks
 // over the queue for free pages, the largest first, and says STOP at the end.
 //
-// It looks at its memory in one go and waits for nothing: a block for which the ring has no room
-// is not named. Buffers for commands are posted twice, so that one is left to a guest that was
-// migrated with the other in the hands of a host that is no more.
+// Never blocks: a full ring ends a step. The published driver went through its memory in one go and
+// left out each block for which the ring had no room at that moment. Buffers for commands are
+// posted twice, so that one is left to a guest that was migrated with the other in the hands of a
+// host that is no more.
 #ifndef VBALLOON_SRC_GUEST_CONTROL_ANSWERER_H_
 #define VBALLOON_SRC_GUEST_CONTROL_ANSWERER_H_
 
@@ -12,7 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
+#include "guest/free_block_walk.h"
 #include "guest/page_reporter.h"
 #include "ring/driver_queue.h"
 #include "vballoon/sim/page_allocator.h"
@@ -28,13 +31,18 @@ class ControlAnswerer {
   static constexpr std::size_t kDescriptors = 3;
 
   // All must outlive this; the buffer has kBufferBytes. `kick_pages` kicks the queue for pages.
+  // `skips` blocks, as published.
   ControlAnswerer(DriverQueue& control, DriverQueue& pages, DmaBuffer buffer,
-                  PageAllocator& allocator, std::function<void()> kick_pages);
+                  PageAllocator& allocator, bool skips, std::function<void()> kick_pages);
 
   // Posts a buffer for commands. True when the device wants a kick.
   [[nodiscard]] bool post();
-  // Does what the device wants. True when the device wants a kick of the control queue.
-  [[nodiscard]] bool step();
+  struct Progress {
+    bool kick = false;   // the device wants one of the control queue
+    bool waits = false;  // for the device to use buffers of free pages
+  };
+  // Does all that can be done now.
+  [[nodiscard]] Progress step();
 
   // The control queue was reset, or that for pages, whose blocks need no answer.
   void control_was_reset();
@@ -52,7 +60,8 @@ class ControlAnswerer {
   }
   void take_commands();
   void post_command(bool also_second);
-  void name_free_blocks();
+  [[nodiscard]] bool name_free_blocks();
+  [[nodiscard]] bool has_room();
   void name(const Block& block);
   void say_stop();
 
@@ -60,10 +69,13 @@ class ControlAnswerer {
   DriverQueue* pages_;
   const DmaBuffer buffer_;
   PageAllocator& allocator_;
+  const bool skips_;
   const std::function<void()> kick_pages_;
 
   std::array<bool, kCommandsIn + 1> out_{};  // by token: the device has it
-  bool started_ = false;
+  // Where it stands in the round, if there is one.
+  std::optional<FreeBlockWalk> walk_;
+  unsigned order_ = 0;
   std::uint64_t skipped_blocks_ = 0;
 };
 

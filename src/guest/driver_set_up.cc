@@ -192,7 +192,7 @@ Result<void> BalloonDriver::Impl::set_up_answerer(std::uint16_t index) {
   DriverQueue& queue = *queues[index].ring;
   if (!by_request) {
     free_page_queue = index;
-    control.emplace(*queues[control_queue].ring, queue, *buffer, allocator,
+    control.emplace(*queues[control_queue].ring, queue, *buffer, allocator, options.faithful,
                     [this] { kick(free_page_queue); });
     return {};
   }

@@ -122,11 +122,12 @@ std::uint32_t RequestAnswerer::write_records(unsigned order) {
   while (grow_for(allocator_.free_blocks_by_order()[order])) {
   }
   std::size_t at = 0;
-  visit_free_blocks(allocator_, order, [&](const Block& block) {
-    if (data_.bytes.size() - at < kRecordBytes) return;
-    store_le(data_.bytes.data() + at, block_record(block.first, block.order));
+  FreeBlockWalk walk(allocator_, order);
+  for (auto block = walk.next(); block && data_.bytes.size() - at >= kRecordBytes;
+       block = walk.next()) {
+    store_le(data_.bytes.data() + at, block_record(block->first, block->order));
     at += kRecordBytes;
-  });
+  }
   return static_cast<std::uint32_t>(at);
 }
 

@@ -32,7 +32,7 @@ constexpr std::uint64_t kBlockPages = 1024;
 
 class ControlAnswererTest : public ::testing::Test {
  protected:
-  ControlAnswererTest() {
+  explicit ControlAnswererTest(bool skips = false) : skips_(skips) {
     if (!control_device_.start(memory_, control_layout_.config) ||
         !page_device_.start(memory_, page_layout_.config)) {
       throw std::runtime_error("queue does not start");
@@ -53,9 +53,10 @@ class ControlAnswererTest : public ::testing::Test {
     }
     (void)control_device_.publish();
   }
-  void step() {
-    (void)answerer_.step();
+  bool step() {
+    const bool waits = answerer_.step().waits;
     take();
+    return waits;
   }
   // Answers a kick of the queue for pages, as a device on a thread of its own would in time.
   void take_pages() {
@@ -73,10 +74,11 @@ class ControlAnswererTest : public ::testing::Test {
     buffers_.front().complete(written);
     buffers_.erase(buffers_.begin());
     (void)control_device_.publish();
-    step();
+    (void)step();
   }
 
   static constexpr std::uint64_t kBuffer = 0x30000;
+  const bool skips_;
   std::shared_ptr<const GuestMemory> memory_ =
       GuestMemory::allocate(
           std::vector<RegionLayout>{{0, (kFirstPage + kBlocks * kBlockPages) << kPageShift}})
@@ -94,11 +96,9 @@ class ControlAnswererTest : public ::testing::Test {
   PageRanges named_;
   int kicks_ = 0;
   bool reads_pages_ = true;
-  ControlAnswerer answerer_{*control_,
-                            *pages_,
-                            {kBuffer, {memory_->host(kBuffer, 64), ControlAnswerer::kBufferBytes}},
-                            allocator_,
-                            [this] { take_pages(); }};
+  ControlAnswerer answerer_{
+      *control_,  *pages_, {kBuffer, {memory_->host(kBuffer, 64), ControlAnswerer::kBufferBytes}},
+      allocator_, skips_,  [this] { take_pages(); }};
 };
 
 TEST_F(ControlAnswererTest, BufferForCommandsIsPostedAtTheBeginning) {
@@ -106,7 +106,7 @@ TEST_F(ControlAnswererTest, BufferForCommandsIsPostedAtTheBeginning) {
 }
 
 TEST_F(ControlAnswererTest, NothingIsNamedUnasked) {
-  step();
+  EXPECT_FALSE(step());
 
   EXPECT_THAT(named_, IsEmpty());
   EXPECT_THAT(said_, IsEmpty());
@@ -136,12 +136,67 @@ TEST_F(ControlAnswererTest, EachBlockIsKicked) {
   EXPECT_EQ(kicks_, static_cast<int>(kBlocks));
 }
 
-TEST_F(ControlAnswererTest, BlocksForWhichTheRingHasNoRoomAreSkipped) {
+TEST_F(ControlAnswererTest, FullRingEndsAStep) {
+  reads_pages_ = false;
+
+  command(ControlCommand::kStart);
+
+  EXPECT_TRUE(step()) << "it waits for the device";
+  EXPECT_THAT(said_, IsEmpty());
+}
+
+TEST_F(ControlAnswererTest, AllBlocksAreNamedToADeviceThatIsLate) {
+  reads_pages_ = false;
+  command(ControlCommand::kStart);
+  reads_pages_ = true;
+
+  take_pages();
+  EXPECT_FALSE(step());
+
+  sort_and_merge(named_);
+  EXPECT_THAT(named_, ElementsAre(PageRange{kFirstPage, kBlocks * kBlockPages}));
+  EXPECT_THAT(said_, ElementsAre(0));
+}
+
+TEST_F(ControlAnswererTest, StopOfTheHostEndsTheRoundInTheMiddle) {
+  reads_pages_ = false;
+  command(ControlCommand::kStart);
+  reads_pages_ = true;
+
+  command(ControlCommand::kStop);
+  take_pages();
+  EXPECT_FALSE(step());
+
+  EXPECT_THAT(named_, SizeIs(kRing)) << "what lay in the ring before";
+  EXPECT_THAT(said_, IsEmpty()) << "the host knows";
+}
+
+TEST_F(ControlAnswererTest, BlocksThatWereUsedMeanwhileAreNotNamed) {
+  reads_pages_ = false;
+  command(ControlCommand::kStart);
+  while (allocator_.allocate(10)) {
+  }
+  reads_pages_ = true;
+
+  take_pages();
+  EXPECT_FALSE(step());
+
+  EXPECT_THAT(named_, SizeIs(kRing)) << "those that were named before";
+  EXPECT_THAT(said_, ElementsAre(0));
+}
+
+class PublishedControlAnswererTest : public ControlAnswererTest {
+ protected:
+  PublishedControlAnswererTest() : ControlAnswererTest(true) {}
+};
+
+TEST_F(PublishedControlAnswererTest, BlocksForWhichTheRingHasNoRoomAreSkipped) {
   reads_pages_ = false;
 
   command(ControlCommand::kStart);
 
   EXPECT_EQ(answerer_.skipped_blocks(), kBlocks - kRing);
+  EXPECT_THAT(said_, ElementsAre(0));
 }
 
 TEST_F(ControlAnswererTest, EndIsSaidWithStop) {

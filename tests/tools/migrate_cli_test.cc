@@ -57,7 +57,7 @@ TEST(MigrateCliTest, OptionsReachTheMigration) {
   EXPECT_EQ(document["options"], nlohmann::json::parse(R"({
       "guest_memory_bytes": 33554432, "free_bytes": 16777216,
       "bandwidth_bytes_per_second": 1073741824, "write_rate_bytes_per_second": 10485760,
-      "seed": 42})"));
+      "seed": 42, "faithful": false})"));
   EXPECT_EQ(document["results"].size(), 1u);
   EXPECT_EQ(document["results"][0]["name"], "ledger");
 }

@@ -84,7 +84,7 @@ TEST(MigrateReportTest, DocumentHasWhatWasAskedFor) {
   EXPECT_EQ(document["options"], Json::parse(R"({
       "guest_memory_bytes": 1073741824, "free_bytes": 536870912,
       "bandwidth_bytes_per_second": 209715200, "write_rate_bytes_per_second": 104857600,
-      "seed": 1})"));
+      "seed": 1, "faithful": false})"));
 }
 
 TEST(MigrateReportTest, DocumentHasEveryRoundOfEveryRow) {

@@ -16,12 +16,14 @@ namespace {
 
 class DriverRequestsTest : public testing::GuestFixture {
  protected:
-  explicit DriverRequestsTest(Dialect dialect = Dialect::kPageBitmap) : dialect_(dialect) {
+  explicit DriverRequestsTest(Dialect dialect = Dialect::kPageBitmap, bool faithful = false)
+      : dialect_(dialect), faithful_(faithful) {
     boot_with(Features{Feature::kMustTellHost, Feature::kStatsVq, Feature::kRingReset});
   }
   void boot_with(Features features) {
     boot(features, {.dialect = dialect_,
                     .guest_requests = true,
+                    .faithful = faithful_,
                     .queue_size = 128,
                     .kernel = &kernel_,
                     .reserve_pages = 0});
@@ -68,6 +70,7 @@ class DriverRequestsTest : public testing::GuestFixture {
   }
 
   const Dialect dialect_;
+  const bool faithful_;
 };
 
 TEST_F(DriverRequestsTest, BothSidesAgreeOnTheRequestQueue) {
@@ -218,15 +221,13 @@ TEST_F(DriverControlQueueTest, FreePagesAreAllNamedToADeviceThatKeepsUp) {
   EXPECT_EQ(device().hint_status().state, HintState::kExhausted);
 }
 
-TEST_F(DriverControlQueueTest, BlocksAreSkippedWhenTheDeviceIsLate) {
+TEST_F(DriverControlQueueTest, FreePagesAreAllNamedToADeviceThatIsLate) {
   serves_kicks_at_once_ = false;
-  const sim::ProcessId process = kernel_.start_process();
-  ASSERT_TRUE(kernel_.touch(process, 0, 2000));
-  for (std::uint32_t page = 0; page < 2000; page += 2) kernel_.unmap(process, page, 1);
+  punch_holes(1000);
 
   round();
 
-  EXPECT_GT(driver_->counters().skipped_blocks, 0u);
+  EXPECT_EQ(named(), free_pages());
   EXPECT_EQ(device().hint_status().state, HintState::kExhausted);
 }
 
@@ -276,6 +277,21 @@ TEST_F(DriverControlQueueTest, BuffersForCommandsLastForManyRounds) {
 
   EXPECT_EQ(named(), free_pages());
   EXPECT_EQ(device().metrics().count(Errc::kBadRequestBuffer), 0u);
+}
+
+class DriverPublishedControlQueueTest : public DriverRequestsTest {
+ protected:
+  DriverPublishedControlQueueTest() : DriverRequestsTest(Dialect::kScatterGather, true) {}
+};
+
+TEST_F(DriverPublishedControlQueueTest, BlocksAreSkippedWhenTheDeviceIsLate) {
+  serves_kicks_at_once_ = false;
+  punch_holes(1000);
+
+  round();
+
+  EXPECT_GT(driver_->counters().skipped_blocks, 800u);
+  EXPECT_EQ(device().hint_status().state, HintState::kExhausted);
 }
 
 }  // namespace

@@ -59,7 +59,8 @@ struct DriverOptions {
   //    windows that it sends: they walked the whole balloon for the pages of a window;
   //  - PFN arrays are in the order of allocation, unless pfn_order says otherwise;
   //  - pages are never named by number in the bitmap dialect (pfn_threshold_pages is 0);
-  //  - chunks are made of single pages (chunk_order is 0).
+  //  - chunks are made of single pages (chunk_order is 0);
+  //  - free blocks that the control queue asks for are left out while their ring is full.
   // What they got wrong, pages that were lost or named falsely, is right here, too.
   bool faithful = false;
   std::optional<PfnOrder> pfn_order = std::nullopt;  // unset: kReversed, but see `faithful`
@@ -122,7 +123,8 @@ struct DriverCounters {
   std::uint64_t failed_allocations = 0;
   std::uint64_t reports = 0;   // of free pages
   std::uint64_t migrated = 0;  // blocks that were moved
-  // Free blocks that were not named over the queue for free pages: its ring was full.
+  // With `faithful`: free blocks that were not named over the queue for free pages, whose ring was
+  // full.
   std::uint64_t skipped_blocks = 0;
   BlocksByOrder allocations_by_order{};
   DriverTimes times;
