@@ -2,7 +2,9 @@
 // Taking a device into use and letting it go (virtio 1.3, sections 3.1 and 3.3).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <utility>
 
 #include "guest/balloon_driver_impl.h"
@@ -201,6 +203,9 @@ Result<void> BalloonDriver::Impl::set_up_answerer(std::uint16_t index) {
     PageList taken;
     const auto data = take_buffer(bytes, taken);
     if (!data) return std::nullopt;
+    // The host may have been told just now that these pages are free. What the driver does not
+    // write would then differ where the guest is migrated to.
+    std::ranges::fill(data->bytes, std::byte{0});
     pages.free_all(records);
     records = taken;
     return *data;

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/page_batch.h"
 #include "base/page_ranges.h"
@@ -59,6 +61,22 @@ class DriverRequestsTest : public testing::GuestFixture {
     for (const PageRange& range : pages) sum += range.count;
     return sum;
   }
+  // Writes something into each of these pages, and says how many that are not free still have it.
+  void mark(const PageRanges& pages) const {
+    for (const PageRange& range : pages) {
+      std::memset(memory_->host(range.first << kPageShift, range.bytes()), 0xAA, range.bytes());
+    }
+  }
+  std::uint64_t marked_and_in_use(const PageRanges& pages) const {
+    std::uint64_t found = 0;
+    for (const PageRange& range : pages) {
+      for (Pfn page = range.first; page < range.end(); ++page) {
+        const std::byte last = memory_->host(page << kPageShift, kPageSize)[kPageSize - 1];
+        if (!allocator_.is_free(page) && last == std::byte{0xAA}) ++found;
+      }
+    }
+    return found;
+  }
   // What the allocator says.
   PageRanges free_pages() const {
     PageRanges all;
@@ -101,6 +119,17 @@ TEST_F(DriverRequestsTest, ManySinglePagesTakeALargerBufferAndAreAllNamed) {
   round();
 
   EXPECT_LE(missing(named(), free_pages()), 8u) << "the buffer that was given back";
+}
+
+// It was named as free, so that its pages are not copied before they are written.
+TEST_F(DriverRequestsTest, BufferThatIsTakenInARoundIsWhollyWritten) {
+  punch_holes(4200);
+  const PageRanges free_before = free_pages();
+  mark(free_before);
+
+  round();
+
+  EXPECT_EQ(marked_and_in_use(free_before), 0u);
 }
 
 TEST_F(DriverRequestsTest, SecondRoundSeesWhatIsFreeThen) {
