@@ -61,9 +61,9 @@ void BalloonDevice::Impl::Queue::go_on(const DeviceState::Queue& from,
                                        std::vector<DescriptorChain> chains) {
   if (row->codec) {
     pages->restore(from.pages, from.resume, std::move(chains));
-  } else if (row->role == QueueRole::kStats && !chains.empty()) {
-    held.push_back(std::move(chains.front()));
-  }  // those of a control queue go back: nothing can be written to them any more
+  } else {
+    held = std::move(chains);
+  }
 }
 
 DeviceState BalloonDevice::Impl::state() {

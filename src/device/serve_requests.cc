@@ -26,6 +26,8 @@ bool BalloonDevice::Impl::say_to_guest(Queue& queue, std::span<const std::byte> 
     // The oldest: what a driver posts twice lies in the same memory.
     DescriptorChain chain = std::move(queue.held.front());
     queue.held.erase(queue.held.begin());
+    // Nothing can be written to one that another device had taken.
+    if (chain.writable_bytes() < bytes.size()) continue;
     if (const auto written = chain.write(bytes); !written) {
       count(written.error().code);
       continue;

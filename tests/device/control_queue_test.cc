@@ -221,5 +221,25 @@ TEST_F(ControlQueueTest, BufferThatIsLostByAMigrationGoesBackToTheGuest) {
   EXPECT_EQ(command().command, 0u);
 }
 
+// Found by guest_requests_fuzz: a buffer that was given back too early was not published.
+TEST_F(ControlQueueTest, RestoredDeviceCanBeSavedBeforeItWasServed) {
+  post_buffer();
+  start_round();
+  post_buffer();
+  say_stop();
+  post_buffer();
+  (void)rig_.completed(kControlQueue);
+  const auto saved = rig_.save();
+  rig_.replace_device();
+  ASSERT_TRUE(rig_.restore(saved));
+
+  const auto again = rig_.save();
+
+  rig_.replace_device();
+  ASSERT_TRUE(rig_.restore(again));
+  serve();
+  EXPECT_THAT(rig_.completed(kControlQueue), ElementsAre(0, 8));
+}
+
 }  // namespace
 }  // namespace vballoon
