@@ -56,7 +56,8 @@ struct BalloonDevice::Impl {
     std::unique_ptr<PageMessages> pages;  // of a queue that names pages
     // Buffers for what the device may want to say: that of the statistics queue, those of requests.
     std::vector<DescriptorChain> held{};
-    bool round_ends = false;  // with the answers that were read, the last one of a round came
+    bool buffer_waits = false;  // one for requests comes next, when what was read is answered
+    bool round_ends = false;    // with the answers that were read, the last one of a round came
 
     void stop();  // forgets chains, unanswered, and rings
 

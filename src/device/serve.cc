@@ -14,6 +14,11 @@ namespace {
 constexpr std::uint64_t kDescriptorBytes = 16;
 constexpr std::uint64_t kHintCommandBytes = 4;
 
+std::uint64_t queue_bytes_of(const DescriptorChain& chain) {
+  return chain.readable_bytes() +
+         kDescriptorBytes * (chain.readable().size() + chain.writable().size());
+}
+
 std::uint64_t& messages_of(BalloonMetrics& metrics, QueueRole role) {
   switch (role) {
     case QueueRole::kInflate:
@@ -134,9 +139,7 @@ Result<std::optional<DescriptorChain>> BalloonDevice::Impl::take_chain(Queue& qu
     if (*chain) {
       --left.chains;
       ++turn_messages;
-      turn_queue_bytes +=
-          (*chain)->readable_bytes() +
-          kDescriptorBytes * ((*chain)->readable().size() + (*chain)->writable().size());
+      turn_queue_bytes += queue_bytes_of(**chain);
     }
     return chain;
   }
@@ -162,7 +165,9 @@ bool BalloonDevice::Impl::fill_batch(Queue& queue, Left& left) {
   const auto count_error = [this](Errc code) { count(code); };
   while (left.bytes != 0 && !should_stop()) {
     if (!messages.reader.has_room()) return true;
-    if (!messages.current && !take_message(queue, left)) return false;
+    if (!messages.current && !take_message(queue, left)) {
+      return std::exchange(queue.buffer_waits, false);
+    }
     if (!messages.reader.reading()) {
       // What stands in front of a command belongs to the round that it may end.
       if (messages.pending() && is_hint_command(queue)) return true;
@@ -194,6 +199,14 @@ bool BalloonDevice::Impl::take_message(Queue& queue, Left& left) {
       return true;
     }
     messages.resume.reset();
+    // Held behind messages it would keep their room: they are answered first.
+    const std::uint64_t bytes = queue_bytes_of(**chain);
+    if (!messages.read.empty() && (*chain)->release()) {
+      --turn_messages;
+      turn_queue_bytes -= bytes;
+      queue.buffer_waits = true;
+      return false;
+    }
     hold_request_buffer(queue, *std::move(*chain));
   }
 }

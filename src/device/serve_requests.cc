@@ -22,12 +22,13 @@ void BalloonDevice::Impl::hold_request_buffer(Queue& queue, DescriptorChain chai
 }
 
 bool BalloonDevice::Impl::say_to_guest(Queue& queue, std::span<const std::byte> bytes) {
+  // Nothing can be written to those that another device had taken.
+  std::erase_if(queue.held,
+                [](const DescriptorChain& chain) { return chain.writable_bytes() == 0; });
   while (!queue.held.empty()) {
-    // The oldest: what a driver posts twice lies in the same memory.
-    DescriptorChain chain = std::move(queue.held.front());
-    queue.held.erase(queue.held.begin());
-    // Nothing can be written to one that another device had taken.
-    if (chain.writable_bytes() < bytes.size()) continue;
+    // The one taken last, so that its room in the queue's pool comes back.
+    DescriptorChain chain = std::move(queue.held.back());
+    queue.held.pop_back();
     if (const auto written = chain.write(bytes); !written) {
       count(written.error().code);
       continue;

@@ -20,6 +20,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 using testing::Rig;
+using ::testing::SizeIs;
 
 constexpr std::uint16_t kRequestQueue = 3;
 constexpr std::uint64_t kBuffer = testing::kPayloads - 0x10000;
@@ -226,8 +227,8 @@ TEST_F(RequestQueueTest, FifthBufferIsReturnedAndCounted) {
 }
 
 TEST_F(RequestQueueTest, BufferOutsideMemoryIsReturnedAndTheNextOneTaken) {
-  post_buffer(testing::kHole * kPageSize);
   post_buffer();
+  post_buffer(testing::kHole * kPageSize);
 
   ASSERT_TRUE(rig_.device().start_hints());
   serve();
@@ -244,6 +245,20 @@ TEST_F(RequestQueueTest, BufferThatComesRoundToTheStartOfMemoryIsReturned) {
 
   EXPECT_THAT(rig_.completed(kRequestQueue), ElementsAre(0));
   EXPECT_EQ(rig_.errors(Errc::kAddressOutOfRange), 1u);
+}
+
+// Found by guest_requests_fuzz: with a buffer held behind them, the room of as many messages as the
+// queue has entries did not come back.
+TEST_F(RequestQueueTest, BufferBehindAFullRingOfMessagesLeavesRoomForMore) {
+  for (int i = 0; i < 63; ++i) rig_.send(kRequestQueue, {{std::vector<std::byte>(8)}});
+  post_buffer();
+  EXPECT_THAT(rig_.completed(kRequestQueue), SizeIs(63));
+
+  for (int i = 0; i < 63; ++i) rig_.send(kRequestQueue, {{std::vector<std::byte>(8)}});
+  serve();
+
+  EXPECT_THAT(rig_.completed(kRequestQueue), SizeIs(63));
+  EXPECT_EQ(rig_.device().metrics().hint_messages, 127u) << "each counts once";
 }
 
 TEST_F(RequestQueueTest, AnswerShorterThanItsHeaderIsCounted) {
