@@ -34,6 +34,7 @@
 #include "device/stats_requests.h"
 #include "vballoon/balloon_device.h"
 #include "wire/dialect.h"
+#include "wire/guest_request.h"
 
 namespace vballoon {
 
@@ -167,9 +168,11 @@ struct BalloonDevice::Impl {
   // ---- requests to the guest (queues_lock; serve_requests.cc)
 
   void hold_request_buffer(Queue& queue, DescriptorChain chain);
-  // The bytes that a message begins with; nullopt, and counted, when it is shorter.
-  template <std::size_t size>
-  [[nodiscard]] std::optional<std::array<std::byte, size>> read_front(const DescriptorChain& chain);
+  // The bytes that a message of a queue for requests begins with; nullopt, and counted, when it is
+  // shorter.
+  using Front = std::array<std::byte, kControlBytes>;
+  static_assert(kControlBytes == kAnswerHeaderBytes);
+  [[nodiscard]] std::optional<Front> read_front(const DescriptorChain& chain);
   // True when the current message names pages of the round that is active.
   [[nodiscard]] bool receive_answer(Queue& queue);
   void receive_control(const DescriptorChain& chain);

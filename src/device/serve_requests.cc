@@ -39,12 +39,11 @@ bool BalloonDevice::Impl::say_to_guest(Queue& queue, std::span<const std::byte> 
   return false;
 }
 
-template <std::size_t size>
-std::optional<std::array<std::byte, size>> BalloonDevice::Impl::read_front(
+std::optional<BalloonDevice::Impl::Front> BalloonDevice::Impl::read_front(
     const DescriptorChain& chain) {
-  std::array<std::byte, size> bytes{};
+  Front bytes{};
   const auto read =
-      chain.readable_bytes() < size ? fail(Errc::kBadMessageHeader) : chain.read(0, bytes);
+      chain.readable_bytes() < bytes.size() ? fail(Errc::kBadMessageHeader) : chain.read(0, bytes);
   if (read) return bytes;
   count(read.error().code);
   return std::nullopt;
@@ -67,7 +66,7 @@ void BalloonDevice::Impl::send_request(Queue& queue) {
 }
 
 bool BalloonDevice::Impl::receive_answer(Queue& queue) {
-  const auto bytes = read_front<kAnswerHeaderBytes>(*queue.pages->current);
+  const auto bytes = read_front(*queue.pages->current);
   if (!bytes) return false;
   const AnswerHeader header = read_answer_header(*bytes);
   const std::lock_guard guard(state_lock);
@@ -90,7 +89,7 @@ bool BalloonDevice::Impl::receive_answer(Queue& queue) {
 // ---- control queue ------------------------------------------------------------------------------
 
 void BalloonDevice::Impl::receive_control(const DescriptorChain& chain) {
-  const auto bytes = read_front<kControlBytes>(chain);
+  const auto bytes = read_front(chain);
   if (!bytes) return;
   const ControlMessage message = read_control(*bytes);
   const std::lock_guard guard(state_lock);
