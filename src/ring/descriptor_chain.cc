@@ -77,9 +77,7 @@ Result<void> DescriptorChain::write(std::span<const std::byte> in) {
   assert(in.size() <= writable_bytes());
   for (const GuestBuffer& buffer : writable()) {
     const auto part = in.first(std::min<std::size_t>(in.size(), buffer.length));
-    const bool comes_round =
-        buffer.address > std::numeric_limits<std::uint64_t>::max() - buffer.length;
-    if (comes_round || !slot_->queue->guest_memory().write(buffer.address, part)) {
+    if (!slot_->queue->guest_memory().write(buffer.address, part)) {
       return fail(Errc::kAddressOutOfRange);
     }
     in = in.subspan(part.size());
