@@ -108,6 +108,10 @@ struct BalloonOptions {
   // run_owed_discards() has something to do after it had nothing. Called without a lock held, on
   // the thread of process() or of resume_discards().
   std::function<void()> discards_owed = {};
+  // What the guest has brought is new: `actual` or the status was written, statistics came, a round
+  // of hints went on, a queue broke. For whoever shows it; look at what is asked for below. Called
+  // without a lock held, on the thread of process() or of the register access.
+  std::function<void()> news = {};
   // Pages that the guest says are free, while a round of hints is active; needed to offer
   // FREE_PAGE_HINT, and by start_hints(). Ascending, inside guest memory. Called on the thread of
   // process() before the guest may touch them again, with the device's queues locked: it must not
@@ -207,6 +211,9 @@ class VBALLOON_EXPORT BalloonDevice {
   // feature was not offered or one that is needed is missing (3.1.1).
   void write_features(Features accepted);
 
+  // What was negotiated: nothing before FEATURES_OK.
+  [[nodiscard]] Features negotiated_features() const;
+
   [[nodiscard]] std::uint8_t read_status() const;
   // 0 resets: queues stop, the ledger is emptied, what was owed is forgone, target and actual stay.
   // Returns after a discard in flight has returned.
@@ -235,6 +242,16 @@ class VBALLOON_EXPORT BalloonDevice {
   // a message stays unanswered, as the driver may use its pages again.
   void reset_queue(std::uint16_t index);
 
+  // For a transport on which queues stop and go on while the device runs (vhost-user). A suspended
+  // queue has answered what it had read and put back what it had not; its rings are not touched any
+  // more. The result is where it goes on, in this process or another; nullopt for a queue that does
+  // not run. A statistics buffer that was held is read again then.
+  [[nodiscard]] std::optional<QueuePosition> suspend_queue(std::uint16_t index);
+  // Takes a queue that does not run into use, at any time from FEATURES_OK on. Otherwise as
+  // set_queue().
+  [[nodiscard]] Result<void> resume_queue(std::uint16_t index, const QueueConfig& config,
+                                          const QueuePosition& position = {});
+
   // Serves a queue until it is empty or until the work budget is spent, or until as many chains
   // were served as the queue has entries; true when there may be more, in the middle of a message
   // even. Call it when the queue is kicked, and again while it answers true, as it also does while
@@ -248,8 +265,12 @@ class VBALLOON_EXPORT BalloonDevice {
 
   // ---- for the embedder ---------------------------------------------------------------------
 
-  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory or
-  // 2^32 - 1 pages, and with kInvalidArgument when bytes are no multiple of 4 KiB.
+  // Of the guest; 0 for a device whose memory is still to come (set_memory()).
+  [[nodiscard]] std::uint64_t memory_bytes() const;
+
+  // How much memory the guest should give up. Fails with kTargetTooLarge beyond guest memory, if
+  // there is some, or 2^32 - 1 pages, and with kInvalidArgument when bytes are no multiple of 4
+  // KiB.
   [[nodiscard]] Result<void> set_target_bytes(std::uint64_t balloon_bytes);
   [[nodiscard]] Result<void> set_target_pages(std::uint64_t balloon_pages);
   [[nodiscard]] std::uint64_t target_pages() const;
@@ -320,8 +341,16 @@ class VBALLOON_EXPORT BalloonDevice {
   // owed; all others leave it, and what was owed of them is forgone. Queues go on where they stood,
   // with what now stands in their rings and messages. One whose rings are not inside the new memory
   // is broken: DEVICE_NEEDS_RESET. Fails, with everything as it was, with kInvalidArgument without
-  // memory, and with kTargetTooLarge when the target is beyond it.
-  [[nodiscard]] Result<void> set_memory(std::shared_ptr<const GuestMemory> memory);
+  // memory, and with kTargetTooLarge when the target is beyond it. Memory without regions takes any
+  // target: the next one is to come.
+  //
+  // With `place` the rings lie at other guest addresses there: it is called for each queue that
+  // runs, with its configuration, and gives the new one; nullopt: it has no place. It must not call
+  // the device.
+  using PlaceQueue =
+      std::function<std::optional<QueueConfig>(std::uint16_t queue, const QueueConfig& config)>;
+  [[nodiscard]] Result<void> set_memory(std::shared_ptr<const GuestMemory> memory,
+                                        const PlaceQueue& place = {});
 
   // ---- for a snapshot or a migration --------------------------------------------------------
 

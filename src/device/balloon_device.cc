@@ -240,6 +240,11 @@ void BalloonDevice::write_features(Features accepted) {
   impl_->registers.write_features(accepted);
 }
 
+Features BalloonDevice::negotiated_features() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->registers.negotiated();
+}
+
 std::uint8_t BalloonDevice::read_status() const {
   const std::lock_guard guard(impl_->state_lock);
   return impl_->registers.status();
@@ -248,6 +253,7 @@ std::uint8_t BalloonDevice::read_status() const {
 void BalloonDevice::write_status(std::uint8_t status) {
   if (status == 0) {
     impl_->reset();
+    if (impl_->options.news) impl_->options.news();
     return;
   }
   std::uint32_t early_kicks = 0;
@@ -256,6 +262,7 @@ void BalloonDevice::write_status(std::uint8_t status) {
     if (const auto bad = impl_->registers.write_status(status)) impl_->count_locked(*bad, 1);
     if (impl_->registers.running()) early_kicks = std::exchange(impl_->early_kicks, 0);
   }
+  if (impl_->options.news) impl_->options.news();
   if (!impl_->options.wake) return;
   for (std::uint16_t index = 0; index < kMaxBalloonQueues; ++index) {
     if ((early_kicks >> index & 1) != 0) impl_->options.wake(index);
@@ -268,8 +275,11 @@ void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) 
 }
 
 void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte> in) {
-  const std::lock_guard guard(impl_->state_lock);
-  if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_locked(*bad, 1);
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_locked(*bad, 1);
+  }
+  if (impl_->options.news) impl_->options.news();
 }
 
 std::uint32_t BalloonDevice::config_generation() const {
@@ -329,12 +339,18 @@ void BalloonDevice::Impl::say(const Turn& turn) const {
     if ((turn.notify_queues >> index & 1) != 0) options.notify_queue(index);
   }
   if (turn.notify_config && options.notify_config) options.notify_config();
+  if (turn.news && options.news) options.news();
   if (turn.discards_owed && options.discards_owed) options.discards_owed();
 }
 
 bool BalloonDevice::process(std::uint16_t index) { return impl_->take_turn(index, false); }
 
 bool BalloonDevice::poll(std::uint16_t index) { return impl_->take_turn(index, true); }
+
+std::uint64_t BalloonDevice::memory_bytes() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->memory->bytes();
+}
 
 Result<void> BalloonDevice::set_target_bytes(std::uint64_t balloon_bytes) {
   if (balloon_bytes % kPageSize != 0) {
@@ -347,8 +363,9 @@ Result<void> BalloonDevice::set_target_bytes(std::uint64_t balloon_bytes) {
 Result<void> BalloonDevice::set_target_pages(std::uint64_t balloon_pages) {
   {
     const std::lock_guard guard(impl_->state_lock);
-    const std::uint64_t most = std::min<std::uint64_t>(impl_->memory->page_count(),
-                                                       std::numeric_limits<std::uint32_t>::max());
+    constexpr std::uint64_t kMost = std::numeric_limits<std::uint32_t>::max();
+    const std::uint64_t pages = impl_->memory->page_count();
+    const std::uint64_t most = pages == 0 ? kMost : std::min(pages, kMost);
     if (balloon_pages > most) {
       return fail(Errc::kTargetTooLarge,
                   fmt::format("balloon target of {} pages of 4 KiB, guest memory of {}",

@@ -90,6 +90,7 @@ struct BalloonDevice::Impl {
     bool discards_owed = false;
     std::uint32_t notify_queues = 0;  // a bit for each
     bool notify_config = false;
+    bool news = false;
     std::optional<std::chrono::nanoseconds> next_tick{};
   };
 
@@ -139,9 +140,16 @@ struct BalloonDevice::Impl {
   // ---- another guest memory (queues_lock; set_memory.cc) ---------------------------------------
 
   // Leaves the old one in `to`. True when a queue has no place there and the driver is to be told.
-  [[nodiscard]] Result<bool> set_memory(std::shared_ptr<const GuestMemory>& to);
-  [[nodiscard]] MovedQueue move_queue(Queue& queue, const std::shared_ptr<const GuestMemory>& to,
+  [[nodiscard]] Result<bool> set_memory(std::shared_ptr<const GuestMemory>& to,
+                                        const PlaceQueue& place);
+  [[nodiscard]] MovedQueue move_queue(Queue& queue, const QueueConfig& config,
+                                      const std::shared_ptr<const GuestMemory>& to,
                                       const Registers& with) const;
+
+  // ---- a queue that stops to go on (queues_lock; suspend_queue.cc) -----------------------------
+
+  // Leaves no chain held, and says whether the driver wants an interrupt for what was returned.
+  [[nodiscard]] bool settle(Queue& queue);
 
   // ---- serving a queue (queues_lock; serve.cc) -------------------------------------------------
 
@@ -181,7 +189,7 @@ struct BalloonDevice::Impl {
   // Writes it into a buffer that is held. False when there is none that takes it.
   [[nodiscard]] bool say_to_guest(Queue& queue, std::span<const std::byte> bytes);
 
-  [[nodiscard]] bool should_stop() const { return resets_waiting != 0; }
+  [[nodiscard]] bool should_stop() const { return resets_waiting != 0 && !settling; }
 
   // ---- pages (queues_lock; pages.cc) -----------------------------------------------------------
 
@@ -213,6 +221,7 @@ struct BalloonDevice::Impl {
   std::mutex queues_lock;
   std::array<Queue, kMaxBalloonQueues> queues;
   DiscardReport report;
+  bool settling = false;      // what was read has to be dealt with, whoever waits
   bool turn_put_off = false;  // this turn has left discards for later
   PageRanges hinted;
   std::chrono::nanoseconds lap_start{0};

@@ -49,8 +49,10 @@ std::chrono::nanoseconds BalloonDevice::Impl::lap() {
 BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool watching) {
   Turn turn;
   Queue& queue = queues[index];
+  HintState hints_before{};
   {
     const std::lock_guard guard(state_lock);
+    hints_before = hints.state();
     if ((registers.status() & kStatusDriverOk) == 0) early_kicks |= 1U << index;
     if (!registers.running() || !queue.ring.ready()) return turn;
     if (should_stop()) {
@@ -72,6 +74,7 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
 
   const std::lock_guard guard(state_lock);
   if (turn.notify_config) registers.require_reset();
+  turn.news = turn.news || turn.notify_config || hints.state() != hints_before;
   if (turn.discards_owed && options.discards_owed) {
     turn.discards_owed = std::exchange(owed_discards_idle, false);
   }
@@ -119,6 +122,7 @@ void BalloonDevice::Impl::serve_queue(std::uint16_t index, bool watching, Turn& 
   turn.notify_queues |= static_cast<std::uint32_t>(notify) << index;
 
   const std::lock_guard guard(state_lock);
+  turn.news = turn.news || (queue.row->role == QueueRole::kStats && turn_messages != 0);
   const bool all_read = queue.row->role == QueueRole::kFreePages && !more;
   if (all_read && requests.all_named() && hints.active()) hints.exhausted();
   messages_of(metrics, queue.row->role) += std::exchange(turn_messages, 0);

@@ -31,29 +31,35 @@ Ledger carry_over(const Ledger& ledger, const GuestMemory& from, const GuestMemo
 
 // The ring in the other memory stands beside the one in use until nothing can fail any more.
 BalloonDevice::Impl::MovedQueue BalloonDevice::Impl::move_queue(
-    Queue& queue, const std::shared_ptr<const GuestMemory>& to, const Registers& with) const {
+    Queue& queue, const QueueConfig& config, const std::shared_ptr<const GuestMemory>& to,
+    const Registers& with) const {
   MovedQueue moved{.state = queue.state(), .held = {}, .ring = {}};
-  if (!moved.ring.start(to, queue.config, moved.state.position, translator_of(with))) return moved;
+  moved.state.config = config;
+  if (!moved.ring.start(to, config, moved.state.position, translator_of(with))) return moved;
   auto held = moved.ring.retake(moved.state.held);
   assert(held.has_value());  // it is what the ring in use says
   if (held) moved.held = std::move(*held);
   return moved;
 }
 
-Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>& to) {
+Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>& to,
+                                             const PlaceQueue& place) {
   std::unique_lock lock(state_lock);
   const Registers with = registers;  // what was negotiated stays while queues are locked
   lock.unlock();  // an address translator is the embedder's and may ask the device something
   std::array<std::optional<MovedQueue>, kMaxBalloonQueues> moved;
-  for (std::size_t index = 0; index < queues.size(); ++index) {
-    if (queues[index].ring.ready()) moved[index] = move_queue(queues[index], to, with);
+  for (std::uint16_t index = 0; index < queues.size(); ++index) {
+    Queue& queue = queues[index];
+    if (!queue.ring.ready()) continue;
+    const auto config = place ? place(index, queue.config) : queue.config;
+    moved[index] = config ? move_queue(queue, *config, to, with) : MovedQueue();
   }
   const HugePagePolicy huge_pages = policy_for(*to);
   DiscardPlan moved_plan(*to, ledger, MessageReader::kMaxBatchRanges, huge_pages);
 
   lock.lock();
   wait_for_owed_discards(lock);
-  if (registers.num_pages() > to->page_count()) {
+  if (registers.num_pages() > to->page_count() && to->page_count() != 0) {
     return fail(Errc::kTargetTooLarge,
                 fmt::format("balloon target of {} pages of 4 KiB, new guest memory of {}; set a "
                             "lower one before",
@@ -78,6 +84,7 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
     queue.stop();
     if (queue.pages) queue.pages->use(*memory, huge_pages);
     if (!goes_on) continue;
+    queue.config = moved[index]->state.config;
     queue.ring = std::move(moved[index]->ring);
     queue.go_on(moved[index]->state, std::move(moved[index]->held));
   }
@@ -90,18 +97,21 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
   return (registers.status() & kStatusDriverOk) != 0;
 }
 
-Result<void> BalloonDevice::set_memory(std::shared_ptr<const GuestMemory> memory) {
+Result<void> BalloonDevice::set_memory(std::shared_ptr<const GuestMemory> memory,
+                                       const PlaceQueue& place) {
   if (memory == nullptr) {
     return fail(Errc::kInvalidArgument, "a balloon device needs guest memory");
   }
   bool notify = false;
   {
     const std::lock_guard queues_guard(impl_->queues_lock);
-    const auto set = impl_->set_memory(memory);
+    const auto set = impl_->set_memory(memory, place);
     if (!set) return tl::unexpected(set.error());
     notify = *set;
   }
-  if (notify && impl_->options.notify_config) impl_->options.notify_config();
+  if (!notify) return {};
+  if (impl_->options.notify_config) impl_->options.notify_config();
+  if (impl_->options.news) impl_->options.news();
   return {};
 }
 
