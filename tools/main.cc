@@ -19,6 +19,7 @@
 #include "info_command.h"
 #include "interrupt.h"
 #include "migrate_command.h"
+#include "serve_command.h"
 #include "sizes.h"
 #include "terminal.h"
 #include "thp_command.h"
@@ -217,6 +218,38 @@ void add_migrate_options(CLI::App& app, MigrateOptions& options) {
       "Exit codes: 0 done, 1 failed or not verified, 2 usage, 130 interrupted.");
 }
 
+void add_serve_options(CLI::App& app, ServeOptions& options) {
+  app.add_option("--socket", options.socket, "Where front ends of vhost-user connect")
+      ->type_name("PATH")
+      ->required();
+  std::string defaults;
+  Choices<Feature> features;
+  for (const auto& [name, feature] : kServedFeatures) {
+    features.emplace_back(name, feature);
+    if (!options.features.has(feature)) continue;
+    defaults += defaults.empty() ? name : fmt::format(",{}", name);
+  }
+  app.add_option_function<std::vector<std::string>>(
+         "--features",
+         [&options, features](const std::vector<std::string>& words) {
+           options.features = Features();
+           for (const std::string& word : words) {
+             options.features = options.features.with(value_of("--features", word, features));
+           }
+         },
+         fmt::format("What is offered to the driver [{}]", defaults))
+      ->delimiter(',')
+      ->type_name(words_of(features, ","));
+  add_size(app, "--target", options.target_bytes, "Size of the balloon to begin with [0]");
+  app.add_flag("--write-behind", options.write_behind,
+               "Inflates are answered first and discarded later, if the driver allows it");
+  app.footer(
+      "Example, with a guest of Debian's user-mode-linux:\n"
+      "  vballoon serve --socket balloon.sock --target 64MiB\n"
+      "  linux.uml mem=256M ... virtio_uml.device=balloon.sock:5\n\n"
+      "Exit codes: 0 ended by SIGTERM or SIGINT, 1 failed, 2 usage.");
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Compares the ways in which a guest can hand memory back to its host.", "vballoon"};
   app.set_version_flag("--version", "vballoon " VBALLOON_VERSION);
@@ -253,6 +286,9 @@ int run(int argc, char** argv) {
   CLI::App& migrate = *app.add_subcommand(
       "migrate", "Migrate a running guest to another process, with and without help");
   add_migrate_options(migrate, migrate_options);
+  ServeOptions serve_options;
+  CLI::App& serve = *app.add_subcommand("serve", "Be the balloon of a guest that runs elsewhere");
+  add_serve_options(serve, serve_options);
   bool info_json = false;
   CLI::App& info = *app.add_subcommand("info", "Say what this machine offers to a balloon");
   info.add_flag("--json", info_json, "Print one JSON document");
@@ -268,6 +304,7 @@ int run(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitDone : kExitUsage;
   }
   if (info.parsed()) return run_info(info_json, stdout);
+  if (serve.parsed()) return run_serve(serve_options);
   catch_interrupts();
   if (thp.parsed()) return run_thp_command(thp_options, stdout);
   if (migrate.parsed()) {

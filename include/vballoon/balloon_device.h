@@ -83,6 +83,9 @@ struct BalloonOptions {
   // numbers, as the Windows driver writes them. Unset: if MUST_TELL_HOST was not accepted, which
   // that driver never does.
   std::optional<bool> wide_pfns = std::nullopt;
+  // The driver may write poison_val while DRIVER_OK is set, against 5.5.6.6.1: for a transport that
+  // does not learn when a driver is ready, and sets DRIVER_OK for it.
+  bool poison_while_running = false;
   WorkBudget budget = {};
   // What addresses of rings and buffers mean to a driver that accepts ACCESS_PLATFORM, which is
   // offered only with this. Page numbers in messages are guest-physical all the same. Called by
@@ -102,8 +105,8 @@ struct BalloonOptions {
   std::function<void(std::uint16_t queue)> notify_queue = {};
   std::function<void()> notify_config = {};
   // process(queue) has something to do without a kick: one that came before DRIVER_OK, or a
-  // request for statistics. Called without a lock held, on any thread. Without it call process()
-  // for every queue after DRIVER_OK and after request_stats().
+  // request for statistics; or tick() is due at another time. Called without a lock held, on any
+  // thread. Without it call process() for every queue after DRIVER_OK and after request_stats().
   std::function<void(std::uint16_t queue)> wake = {};
   // run_owed_discards() has something to do after it had nothing. Called without a lock held, on
   // the thread of process() or of resume_discards().

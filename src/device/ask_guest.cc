@@ -1,12 +1,60 @@
 // SPDX-License-Identifier: MIT
-// Asking the guest which of its pages are free, by whichever queue was negotiated, and to drop
-// its caches.
+// Asking the guest: for statistics, which of its pages are free, by whichever queue was negotiated,
+// and to drop its caches.
 #include <algorithm>
 #include <utility>
 
 #include "device/balloon_device_impl.h"
 
 namespace vballoon {
+
+// ---- statistics --------------------------------------------------------------------------------
+
+Result<void> BalloonDevice::request_stats(std::chrono::nanoseconds timeout) {
+  std::optional<std::uint16_t> index;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    if (impl_->registers.running()) index = impl_->queue_of(QueueRole::kStats);
+    if (!index) return fail(Errc::kNotSupported, "the guest offers no statistics");
+    impl_->stats.request(impl_->options.clock(), timeout);
+  }
+  if (impl_->options.wake) impl_->options.wake(*index);
+  return {};
+}
+
+void BalloonDevice::set_stats_interval(std::chrono::nanoseconds interval) {
+  std::optional<std::uint16_t> index;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    impl_->stats.set_interval(interval, impl_->options.clock());
+    if (impl_->registers.running()) index = impl_->queue_of(QueueRole::kStats);
+  }
+  if (index && impl_->options.wake) impl_->options.wake(*index);
+}
+
+StatsReport BalloonDevice::stats() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->stats.report(impl_->options.clock());
+}
+
+std::optional<std::chrono::nanoseconds> BalloonDevice::tick() {
+  std::optional<std::uint16_t> index;
+  {
+    const std::lock_guard guard(impl_->state_lock);
+    index = impl_->queue_of(QueueRole::kStats);
+  }
+  if (!index) return std::nullopt;
+  Impl::Turn turn;
+  {
+    const std::lock_guard guard(impl_->queues_lock);
+    turn = impl_->tick(*index);
+  }
+  impl_->say(turn);
+  if (turn.more && impl_->options.wake) impl_->options.wake(*index);
+  return turn.next_tick;
+}
+
+// ---- free pages and caches ---------------------------------------------------------------------
 
 std::optional<std::uint16_t> BalloonDevice::Impl::request_queue() const {
   const auto index = queue_of(QueueRole::kRequest);

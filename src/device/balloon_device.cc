@@ -104,7 +104,8 @@ BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
       options(std::move(options_in)),
       guest_log(options.log, options.clock),
       kernel_log(options.log, options.clock),
-      registers(offer_of(options), required_by(options), dialect_bits(options)),
+      registers(offer_of(options), required_by(options), dialect_bits(options),
+                options.poison_while_running),
       ledger(memory->page_count()),
       plan(*memory, ledger, MessageReader::kMaxBatchRanges, policy_for(*memory)),
       owed_discards(*memory, ledger, policy_for(*memory)) {}
@@ -402,45 +403,6 @@ bool BalloonDevice::is_ballooned(Pfn pfn) const {
       pfn > (~std::uint64_t{0} >> kPageShift) ? nullptr : impl_->memory->find(pfn << kPageShift);
   if (region == nullptr) return false;
   return impl_->ledger.is_ballooned(region->first_page_index + (pfn - region->pages().first));
-}
-
-Result<void> BalloonDevice::request_stats(std::chrono::nanoseconds timeout) {
-  std::optional<std::uint16_t> index;
-  {
-    const std::lock_guard guard(impl_->state_lock);
-    if (impl_->registers.running()) index = impl_->queue_of(QueueRole::kStats);
-    if (!index) return fail(Errc::kNotSupported, "the guest offers no statistics");
-    impl_->stats.request(impl_->options.clock(), timeout);
-  }
-  if (impl_->options.wake) impl_->options.wake(*index);
-  return {};
-}
-
-void BalloonDevice::set_stats_interval(std::chrono::nanoseconds interval) {
-  const std::lock_guard guard(impl_->state_lock);
-  impl_->stats.set_interval(interval, impl_->options.clock());
-}
-
-StatsReport BalloonDevice::stats() const {
-  const std::lock_guard guard(impl_->state_lock);
-  return impl_->stats.report(impl_->options.clock());
-}
-
-std::optional<std::chrono::nanoseconds> BalloonDevice::tick() {
-  std::optional<std::uint16_t> index;
-  {
-    const std::lock_guard guard(impl_->state_lock);
-    index = impl_->queue_of(QueueRole::kStats);
-  }
-  if (!index) return std::nullopt;
-  Impl::Turn turn;
-  {
-    const std::lock_guard guard(impl_->queues_lock);
-    turn = impl_->tick(*index);
-  }
-  impl_->say(turn);
-  if (turn.more && impl_->options.wake) impl_->options.wake(*index);
-  return turn.next_tick;
 }
 
 void BalloonDevice::inhibit_discards() {

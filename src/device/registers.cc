@@ -80,7 +80,7 @@ std::optional<Errc> Registers::write_config(std::uint64_t offset, std::span<cons
   if (offset < kPoisonValueOffset) return Errc::kConfigReadOnly;
   // 5.5.6.6.1: written before DRIVER_OK and not changed afterwards.
   if (!has(Feature::kPagePoison)) return Errc::kConfigReadOnly;
-  if ((status_ & kStatusDriverOk) != 0) return Errc::kPoisonChanged;
+  if ((status_ & kStatusDriverOk) != 0 && !poison_while_running_) return Errc::kPoisonChanged;
   std::ranges::copy(in, config_.data() + offset);
   return std::nullopt;
 }

@@ -22,8 +22,13 @@ class Registers {
  public:
   // What is to be insisted on beside VERSION_1 (5.5.3.2 allows MUST_TELL_HOST).
   // `dialect_bits` have not the meaning that the standard gives them.
-  Registers(Features offered, Features required, Features dialect_bits = {})
-      : offered_(offered), required_(required), dialect_bits_(dialect_bits) {}
+  // `poison_while_running` as in BalloonOptions.
+  Registers(Features offered, Features required, Features dialect_bits = {},
+            bool poison_while_running = false)
+      : offered_(offered),
+        required_(required),
+        dialect_bits_(dialect_bits),
+        poison_while_running_(poison_while_running) {}
 
   [[nodiscard]] Features offered() const { return offered_; }
   [[nodiscard]] Features negotiated() const { return negotiated_; }  // since FEATURES_OK
@@ -85,6 +90,7 @@ class Registers {
   const Features offered_;
   const Features required_;
   const Features dialect_bits_;
+  const bool poison_while_running_;
   Features accepted_;  // written by the driver
   Features negotiated_;
   std::uint8_t status_ = 0;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "serve_command.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "base/unique_fd.h"
+#include "outcome.h"
+#include "sizes.h"
+#include "terminal.h"
+#include "vballoon/discarder.h"
+#include "vballoon/page_range.h"
+#include "vballoon/transport/vhost_user.h"
+#include "vm/discard_thread.h"
+#include "vm/event_fd.h"
+
+#include <sys/signalfd.h>
+
+namespace vballoon::tool {
+namespace {
+
+// SIGTERM and SIGINT as something to wait for; every thread that starts later has them blocked too.
+UniqueFd signals_to_end() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC));
+}
+
+class Server {
+ public:
+  explicit Server(const ServeOptions& options) : options_(options), log_(terminal_log()) {}
+
+  int run() {
+    const UniqueFd signals = signals_to_end();
+    if (auto ready = set_up(); !ready) return report_failure(ready.error());
+    info(fmt::format("waiting for a front end at {}", options_.socket));
+    while (!ended_) {
+      pollfd waits[] = {{signals.get(), POLLIN, 0}, {backend_->fd(), POLLIN, 0}};
+      if (::poll(waits, std::size(waits), -1) < 0) continue;
+      if (waits[0].revents != 0) ended_ = true;
+      backend_->dispatch();
+    }
+    info("ends");
+    return kExitDone;
+  }
+
+  ~Server() {
+    if (backend_) ::unlink(options_.socket.c_str());
+  }
+
+ private:
+  void info(const std::string& text) const { log_(LogLevel::kInfo, text); }
+
+  Result<void> set_up() {
+    BalloonOptions device{
+        .features = options_.features, .write_behind = options_.write_behind, .log = log_};
+    if (options_.features.has(Feature::kFreePageHint)) {
+      // Hints are counted by the device; there is nothing here that copies guest memory.
+      device.on_free_page_hints = [](std::span<const PageRange>) {};
+    }
+    if (options_.write_behind) {
+      device.discards_owed = [this] {
+        if (discards_) discards_->wake();
+      };
+    }
+    auto listener = listen_on_unix_socket(options_.socket);
+    if (!listener) return tl::unexpected(listener.error());
+    auto backend = VhostUserBackend::create(
+        *listener, make_kernel_discarder(), std::move(device),
+        {.connection = [this](bool connected) { on_connection(connected); },
+         .memory_changed = [this] { on_memory(); }});
+    if (!backend) return tl::unexpected(backend.error());
+    backend_ = std::move(*backend);
+    if (options_.write_behind) {
+      auto owed = sim::EventFd::create();
+      if (!owed) return tl::unexpected(owed.error());
+      discards_ = std::make_unique<sim::DiscardThread>(backend_->device(), std::move(*owed));
+    }
+    if (options_.target_bytes) return backend_->device().set_target_bytes(*options_.target_bytes);
+    return {};
+  }
+
+  void on_connection(bool connected) {
+    info(connected ? "a front end has connected" : "the front end has gone");
+  }
+  void on_memory() {
+    info(fmt::format("guest memory: {}", format_bytes(backend_->device().memory_bytes())));
+  }
+
+  const ServeOptions& options_;
+  const LogSink log_;
+  bool ended_ = false;
+  std::unique_ptr<VhostUserBackend> backend_;
+  std::unique_ptr<sim::DiscardThread> discards_;  // goes before the device
+};
+
+}  // namespace
+
+int run_serve(const ServeOptions& options) { return Server(options).run(); }
+
+}  // namespace vballoon::tool
