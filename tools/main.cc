@@ -19,6 +19,7 @@
 #include "info_command.h"
 #include "interrupt.h"
 #include "migrate_command.h"
+#include "replay_command.h"
 #include "serve_command.h"
 #include "sizes.h"
 #include "terminal.h"
@@ -243,6 +244,8 @@ void add_serve_options(CLI::App& app, ServeOptions& options) {
   add_size(app, "--target", options.target_bytes, "Size of the balloon to begin with [0]");
   app.add_flag("--write-behind", options.write_behind,
                "Inflates are answered first and discarded later, if the driver allows it");
+  app.add_option("--trace", options.trace, "Record what driver and device do, for replay")
+      ->type_name("FILE");
   app.footer(
       "Example, with a guest of Debian's user-mode-linux:\n"
       "  vballoon serve --socket balloon.sock --target 64MiB\n"
@@ -289,6 +292,12 @@ int run(int argc, char** argv) {
   ServeOptions serve_options;
   CLI::App& serve = *app.add_subcommand("serve", "Be the balloon of a guest that runs elsewhere");
   add_serve_options(serve, serve_options);
+  ReplayOptions replay_options;
+  CLI::App& replay = *app.add_subcommand("replay", "Play what `serve --trace` recorded again");
+  replay.add_option("file", replay_options.path, "The trace")->type_name("FILE")->required();
+  replay.add_flag("--json", replay_options.json, "Print one JSON document instead of the table");
+  replay.footer(
+      "Exit codes: 0 clean, 1 failed or the driver did something wrong, 2 usage, 130 interrupted.");
   bool info_json = false;
   CLI::App& info = *app.add_subcommand("info", "Say what this machine offers to a balloon");
   info.add_flag("--json", info_json, "Print one JSON document");
@@ -305,6 +314,7 @@ int run(int argc, char** argv) {
   }
   if (info.parsed()) return run_info(info_json, stdout);
   if (serve.parsed()) return run_serve(serve_options);
+  if (replay.parsed()) return run_replay(replay_options, stdout);
   catch_interrupts();
   if (thp.parsed()) return run_thp_command(thp_options, stdout);
   if (migrate.parsed()) {

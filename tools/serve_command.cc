@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -14,13 +15,12 @@
 #include "outcome.h"
 #include "sizes.h"
 #include "terminal.h"
+#include "trace_file.h"
 #include "vballoon/discarder.h"
 #include "vballoon/page_range.h"
 #include "vballoon/transport/vhost_user.h"
 #include "vm/discard_thread.h"
 #include "vm/event_fd.h"
-
-#include <sys/signalfd.h>
 
 namespace vballoon::tool {
 namespace {
@@ -41,7 +41,10 @@ class Server {
 
   int run() {
     const UniqueFd signals = signals_to_end();
-    if (auto ready = set_up(); !ready) return report_failure(ready.error());
+    if (auto ready = set_up(); !ready) {
+      fmt::print(stderr, "error: {}\n", ready.error().message());
+      return kExitFailed;
+    }
     info(fmt::format("waiting for a front end at {}", options_.socket));
     while (!ended_) {
       pollfd waits[] = {{signals.get(), POLLIN, 0}, {backend_->fd(), POLLIN, 0}};
@@ -72,6 +75,12 @@ class Server {
         if (discards_) discards_->wake();
       };
     }
+    if (!options_.trace.empty()) {
+      auto trace = record_trace(options_.trace);
+      if (!trace) return tl::unexpected(trace.error());
+      trace_ = std::move(*trace);
+      device.trace = trace_.get();
+    }
     auto listener = listen_on_unix_socket(options_.socket);
     if (!listener) return tl::unexpected(listener.error());
     auto backend = VhostUserBackend::create(
@@ -99,6 +108,7 @@ class Server {
   const ServeOptions& options_;
   const LogSink log_;
   bool ended_ = false;
+  std::unique_ptr<TraceRecorder> trace_;
   std::unique_ptr<VhostUserBackend> backend_;
   std::unique_ptr<sim::DiscardThread> discards_;  // goes before the device
 };

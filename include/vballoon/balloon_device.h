@@ -29,6 +29,7 @@
 #include "vballoon/page_range.h"
 #include "vballoon/result.h"
 #include "vballoon/stats.h"
+#include "vballoon/trace.h"
 
 namespace vballoon {
 
@@ -121,6 +122,9 @@ struct BalloonOptions {
   // call the device back. What was written to a page since start_hints() has to be copied all the
   // same, so this is for a caller that tracks writes. The device never discards them.
   std::function<void(std::span<const PageRange>)> on_free_page_hints = {};
+
+  // Is told what driver and host do. Outlives the device; nullptr: nobody.
+  Trace* trace = nullptr;
 
   LogSink log = {};  // at most a few messages a second, whatever the guest does
   Clock clock = steady_clock();

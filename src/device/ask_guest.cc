@@ -61,6 +61,11 @@ std::optional<std::uint16_t> BalloonDevice::Impl::request_queue() const {
   return index ? index : queue_of(QueueRole::kControl);
 }
 
+void BalloonDevice::Impl::set_hint_command(std::uint32_t id) {
+  registers.set_hint_command(id);
+  if (options.trace != nullptr) options.trace->hint_command(id);
+}
+
 // With no lock held.
 void BalloonDevice::Impl::say_that_hints_changed(std::optional<std::uint16_t> by_request) const {
   if (by_request) {
@@ -91,7 +96,7 @@ void BalloonDevice::Impl::end_hints(void (HintRound::*end)()) {
     (hints.*end)();
     forget_hints();
     if (hints.command() == before) return;
-    if (!by_request) registers.set_hint_command(hints.command());
+    if (!by_request) set_hint_command(hints.command());
   }
   say_that_hints_changed(by_request);
 }
@@ -111,7 +116,7 @@ Result<std::uint32_t> BalloonDevice::start_hints() {
     }
     id = impl_->hints.start();
     impl_->forget_hints();
-    if (!by_request) impl_->registers.set_hint_command(id);
+    if (!by_request) impl_->set_hint_command(id);
   }
   impl_->say_that_hints_changed(by_request);
   return id;

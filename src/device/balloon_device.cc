@@ -176,7 +176,9 @@ Result<void> BalloonDevice::Impl::start_queue(std::uint16_t index, const QueueCo
     queue.pages->read.reserve(kBalloonMaxQueueSize);
   }
   queue.held.reserve(kMaxHeldBuffers);
-  return queue.ring.start(memory, queue.config, position, translator_of(with));
+  auto started = queue.ring.start(memory, queue.config, position, translator_of(with));
+  if (started && options.trace != nullptr) options.trace->queue(index, queue.config);
+  return started;
 }
 
 // In set-up, and with RING_RESET also afterwards when the queue was reset.
@@ -213,6 +215,7 @@ void BalloonDevice::Impl::reset() {
   stats.reset(options.clock());
   hints.reset();
   requests.reset();
+  if (options.trace != nullptr) options.trace->reset();
 }
 
 BalloonDevice::BalloonDevice(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -230,6 +233,7 @@ Result<std::unique_ptr<BalloonDevice>> BalloonDevice::create(
     return fail(Errc::kInvalidArgument, std::move(why));
   }
   if (!options.clock) options.clock = steady_clock();
+  if (options.trace != nullptr) options.trace->memory(*memory);
   return std::unique_ptr<BalloonDevice>(new BalloonDevice(
       std::make_unique<Impl>(std::move(memory), std::move(discarder), std::move(options))));
 }
@@ -260,7 +264,13 @@ void BalloonDevice::write_status(std::uint8_t status) {
   std::uint32_t early_kicks = 0;
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (const auto bad = impl_->registers.write_status(status)) impl_->count_locked(*bad, 1);
+    Registers& registers = impl_->registers;
+    const bool was_settled = registers.features_settled();
+    if (const auto bad = registers.write_status(status)) impl_->count_locked(*bad, 1);
+    if (Trace* const trace = impl_->options.trace;
+        trace != nullptr && !was_settled && registers.features_settled()) {
+      trace->features(registers.negotiated());
+    }
     if (impl_->registers.running()) early_kicks = std::exchange(impl_->early_kicks, 0);
   }
   if (impl_->options.news) impl_->options.news();
@@ -279,6 +289,7 @@ void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte
   {
     const std::lock_guard guard(impl_->state_lock);
     if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_locked(*bad, 1);
+    if (impl_->options.trace != nullptr) impl_->options.trace->config_write(offset, in);
   }
   if (impl_->options.news) impl_->options.news();
 }
@@ -375,6 +386,7 @@ Result<void> BalloonDevice::set_target_pages(std::uint64_t balloon_pages) {
     Registers& registers = impl_->registers;
     if (registers.num_pages() == balloon_pages) return {};
     registers.set_num_pages(static_cast<std::uint32_t>(balloon_pages));
+    if (impl_->options.trace != nullptr) impl_->options.trace->target(registers.num_pages());
     // Before DRIVER_OK the driver will read it when it starts.
     if ((registers.status() & kStatusDriverOk) == 0) return {};
   }

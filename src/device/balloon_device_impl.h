@@ -114,6 +114,7 @@ struct BalloonDevice::Impl {
   void count_locked(Errc code, std::uint64_t times);
   // Over which the guest is asked for free pages, if that is not done by the configuration.
   [[nodiscard]] std::optional<std::uint16_t> request_queue() const;
+  void set_hint_command(std::uint32_t id);
   void say_that_hints_changed(std::optional<std::uint16_t> by_request) const;
   void end_hints(void (HintRound::*end)());
   // Hints that were read and not handed over are of the round that was. With queues_lock.
@@ -159,6 +160,7 @@ struct BalloonDevice::Impl {
   bool take_turn(std::uint16_t index, bool watching);
   [[nodiscard]] Turn tick(std::uint16_t stats_index);
   [[nodiscard]] Result<std::optional<DescriptorChain>> take_chain(Queue& queue, Left& left);
+  void trace_message(const Queue& queue, const DescriptorChain& chain);
   // Each is true when it left something undone. They stop for a reset that waits.
   [[nodiscard]] bool serve_pages(Queue& queue, Left& left);
   void serve_stats(Queue& queue, Left& left);
@@ -221,8 +223,9 @@ struct BalloonDevice::Impl {
   std::mutex queues_lock;
   std::array<Queue, kMaxBalloonQueues> queues;
   DiscardReport report;
-  bool settling = false;      // what was read has to be dealt with, whoever waits
-  bool turn_put_off = false;  // this turn has left discards for later
+  std::vector<std::byte> traced;  // payload of a message
+  bool settling = false;          // what was read has to be dealt with, whoever waits
+  bool turn_put_off = false;      // this turn has left discards for later
   PageRanges hinted;
   std::chrono::nanoseconds lap_start{0};
   std::uint64_t turn_messages = 0;     // of this turn: a message can be one descriptor, and a

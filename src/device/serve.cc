@@ -130,6 +130,14 @@ void BalloonDevice::Impl::serve_queue(std::uint16_t index, bool watching, Turn& 
   metrics.notifications += notify ? 1 : 0;
 }
 
+void BalloonDevice::Impl::trace_message(const Queue& queue, const DescriptorChain& chain) {
+  traced.resize(
+      static_cast<std::size_t>(std::min<std::uint64_t>(chain.readable_bytes(), kMaxTracedBytes)));
+  if (!chain.read(0, traced)) traced.clear();
+  const auto index = static_cast<std::uint16_t>(&queue - queues.data());
+  options.trace->message(index, chain.readable(), chain.writable(), traced);
+}
+
 // The next chain that can be read, if there is one and the turn may go on.
 Result<std::optional<DescriptorChain>> BalloonDevice::Impl::take_chain(Queue& queue, Left& left) {
   while (left.chains != 0 && !should_stop()) {
@@ -144,6 +152,7 @@ Result<std::optional<DescriptorChain>> BalloonDevice::Impl::take_chain(Queue& qu
       --left.chains;
       ++turn_messages;
       turn_queue_bytes += queue_bytes_of(**chain);
+      if (options.trace != nullptr) trace_message(queue, **chain);
     }
     return chain;
   }

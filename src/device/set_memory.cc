@@ -74,6 +74,7 @@ Result<bool> BalloonDevice::Impl::set_memory(std::shared_ptr<const GuestMemory>&
   owed_discards.use(*to, huge_pages);
   owed_discards.added();
   memory.swap(to);
+  if (options.trace != nullptr) options.trace->memory(*memory);
   bool broken = false;
   bool unanswered = false;
   for (std::size_t index = 0; index < queues.size(); ++index) {

@@ -28,7 +28,7 @@ void set_high(std::uint64_t& to, std::uint32_t value) { to = low(to) | std::uint
 // discard: other virtual processors go on reading. `interrupt_lock` orders the
 // interrupt line, which the device raises while registers are written.
 struct MmioTransport::Impl {
-  explicit Impl(MmioOptions options_in) : options(std::move(options_in)) {}
+  Impl(MmioOptions options_in, Trace* trace_in) : options(std::move(options_in)), trace(trace_in) {}
 
   // What the driver wrote for a queue, before and after it was ready.
   struct Queue {
@@ -62,6 +62,7 @@ struct MmioTransport::Impl {
   }
 
   const MmioOptions options;
+  Trace* const trace;
   std::unique_ptr<BalloonDevice> device;
 
   mutable std::mutex lock;
@@ -148,9 +149,9 @@ void MmioTransport::Impl::write_register(MmioRegister which, std::uint32_t value
   switch (which) {
     case MmioRegister::kQueueNotify:
       // With NOTIFICATION_DATA the upper half says how far the driver is; the rings say so too.
-      if (const auto queue = static_cast<std::uint16_t>(value);
-          queue < kMaxBalloonQueues && options.queue_notify) {
-        options.queue_notify(queue);
+      if (const auto queue = static_cast<std::uint16_t>(value); queue < kMaxBalloonQueues) {
+        if (trace != nullptr) trace->kick(queue);
+        if (options.queue_notify) options.queue_notify(queue);
       }
       return;
     case MmioRegister::kInterruptAck:
@@ -325,7 +326,7 @@ MmioTransport::~MmioTransport() = default;
 Result<std::unique_ptr<MmioTransport>> MmioTransport::create(
     std::shared_ptr<const GuestMemory> memory, std::unique_ptr<Discarder> discarder,
     BalloonOptions device, MmioOptions options) {
-  auto impl = std::make_unique<Impl>(std::move(options));
+  auto impl = std::make_unique<Impl>(std::move(options), device.trace);
   device.notify_queue = [m = impl.get()](std::uint16_t) { m->raise(kMmioUsedBuffer); };
   device.notify_config = [m = impl.get()] { m->raise(kMmioConfigChange); };
   auto made = BalloonDevice::create(std::move(memory), std::move(discarder), std::move(device));

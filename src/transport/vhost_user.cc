@@ -112,6 +112,7 @@ struct VhostUserBackend::Impl {
       : options(std::move(options_in)),
         clock(device_options.clock ? device_options.clock : steady_clock()),
         log(device_options.log, clock),
+        trace(device_options.trace),
         listener(listener_in),
         wake_up(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {}
@@ -135,6 +136,7 @@ struct VhostUserBackend::Impl {
   const VhostUserOptions options;
   const Clock clock;
   LimitedLog log;
+  Trace* const trace;
   EventPoll poll;
   const UniqueFd listener;
   const UniqueFd wake_up;
@@ -163,7 +165,7 @@ void VhostUserBackend::Impl::accept_front_end() {
   }
   poll.remove(listener.get());
   if (!poll.add(socket.get(), EPOLLIN, kConnectionTag)) return await_front_end();
-  session.emplace(*device, std::move(socket), poll, log, options.memory_changed);
+  session.emplace(*device, std::move(socket), poll, log, options.memory_changed, trace);
   if (options.connection) options.connection(true);
 }
 

@@ -208,6 +208,7 @@ Result<Session::Reply> Session::vring_kick(Message& message) {
 
 void Session::kicked(std::uint16_t index) {
   Ring& ring = rings_[index];
+  if (trace_ != nullptr) trace_->kick(index);
   std::uint64_t count = 0;
   iovec piece{&count, sizeof(count)};
   if (ring.kick) static_cast<void>(!preadv2(ring.kick.get(), &piece, 1, -1, RWF_NOWAIT));

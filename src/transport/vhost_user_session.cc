@@ -98,11 +98,12 @@ std::span<const Session::Row> Session::rows() {
 }
 
 Session::Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, LimitedLog& log,
-                 const std::function<void()>& memory_changed)
+                 const std::function<void()>& memory_changed, Trace* trace)
     : device_(device),
       poll_(poll),
       log_(log),
       memory_changed_(memory_changed),
+      trace_(trace),
       channel_(std::move(socket)) {}
 
 Session::~Session() {

@@ -31,9 +31,10 @@ inline constexpr std::uint64_t kKickTag = 0x200;  // and the number of the queue
 
 class Session {
  public:
-  // All of them outlive the session. `memory_changed` as in VhostUserOptions.
+  // All of them outlive the session. `memory_changed` as in VhostUserOptions, `trace` as in
+  // BalloonOptions.
   Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, LimitedLog& log,
-          const std::function<void()>& memory_changed);
+          const std::function<void()>& memory_changed, Trace* trace);
   ~Session();  // the device is reset and has no memory then
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -115,6 +116,7 @@ class Session {
   EventPoll& poll_;
   LimitedLog& log_;
   const std::function<void()>& memory_changed_;
+  Trace* const trace_;
   Channel channel_;
   std::uint64_t protocol_features_ = 0;
   std::optional<std::uint64_t> accepted_;  // by SET_FEATURES, with the bit of protocol features

@@ -82,7 +82,8 @@ struct Machine::Impl {
   Clock clock;
   NotifyMode notify = NotifyMode::kEventfd;
   nanoseconds watch{0};
-  const EventFd call;                   // the device's interrupts
+  const EventFd call;  // the device's interrupts
+  Trace* trace = nullptr;
   std::uint32_t kicked = 0;             // kDirect: a bit a queue
   std::unique_ptr<MmioTransport> mmio;  // has the device, or
   std::unique_ptr<BalloonDevice> own_device;
@@ -125,6 +126,7 @@ Result<void> Machine::Impl::make_device(std::shared_ptr<const GuestMemory> memor
                                         std::unique_ptr<Discarder> discarder,
                                         const MachineOptions& options) {
   BalloonOptions wanted = options.device;
+  trace = wanted.trace;
   wanted.discards_owed = [this] {
     if (discards) discards->wake();
   };
@@ -156,8 +158,10 @@ Result<void> Machine::Impl::make_device(std::shared_ptr<const GuestMemory> memor
 
 Result<void> Machine::Impl::connect_driver() {
   if (!mmio) {
-    access =
-        std::make_unique<InProcessAccess>(*device, [this](std::uint16_t queue) { kick(queue); });
+    access = std::make_unique<InProcessAccess>(*device, [this](std::uint16_t queue) {
+      if (trace != nullptr) trace->kick(queue);
+      kick(queue);
+    });
     return {};
   }
   auto found = MmioAccess::probe(window_of(*mmio));
