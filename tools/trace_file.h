@@ -41,9 +41,9 @@ struct TracedKick {
 };
 struct TracedMessage {
   std::uint16_t queue = 0;
-  std::vector<GuestBuffer> readable;
-  std::vector<GuestBuffer> writable;
-  std::vector<std::byte> payload;
+  std::vector<GuestBuffer> readable{};
+  std::vector<GuestBuffer> writable{};
+  std::vector<std::byte> payload{};
 
   [[nodiscard]] std::uint64_t readable_bytes() const;
 };
