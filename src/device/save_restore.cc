@@ -84,7 +84,7 @@ DeviceState BalloonDevice::Impl::state() {
 std::string BalloonDevice::Impl::objection(const DeviceState& state,
                                            const Registers& restored) const {
   const bool driver_ok = (restored.status() & kStatusDriverOk) != 0;
-  if (restored.num_pages() > memory->page_count()) {
+  if (restored.num_pages() > memory->page_count() && memory->page_count() != 0) {
     return fmt::format("its target of {} pages is larger than guest memory", restored.num_pages());
   }
   if (state.early_kicks >> kMaxBalloonQueues != 0 || (driver_ok && state.early_kicks != 0)) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A queue that stops while the device runs, and goes on later or in another process.
+#include <cstdint>
 #include <limits>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "device/balloon_device_impl.h"
@@ -11,6 +14,8 @@ namespace vballoon {
 // into the ring. A buffer that others were returned behind cannot go back: it is returned empty.
 bool BalloonDevice::Impl::settle(Queue& queue) {
   if (queue.pages) {
+    // A last answer ends its round when it has been read to its end.
+    if (queue.pages->current) queue.round_ends = false;
     queue.pages->put_back();
     queue.pages->resume.reset();
     Left all{.pages = std::numeric_limits<std::uint64_t>::max(), .bytes = 0, .chains = 0};
@@ -35,11 +40,16 @@ std::optional<QueuePosition> BalloonDevice::suspend_queue(std::uint16_t index) {
     const std::lock_guard queues_guard(impl_->queues_lock);
     Impl::Queue& queue = impl_->queues[index];
     if (!queue.ring.ready()) return std::nullopt;
-    if (impl_->settle(queue)) turn.notify_queues = 1U << index;
+    std::unique_lock lock(impl_->state_lock);
+    const HintState hints_before = impl_->hints.state();
+    lock.unlock();
+    const bool notify = impl_->settle(queue);
+    turn.notify_queues = static_cast<std::uint32_t>(notify) << index;
     position = queue.ring.position();
     queue.stop();
-    const std::lock_guard guard(impl_->state_lock);
-    if (queue.row->role == QueueRole::kStats) impl_->stats.reset(impl_->options.clock());
+    lock.lock();
+    impl_->metrics.notifications += notify ? 1 : 0;
+    turn.news = impl_->hints.state() != hints_before;
     if (std::exchange(impl_->turn_put_off, false) && impl_->options.discards_owed) {
       turn.discards_owed = std::exchange(impl_->owed_discards_idle, false);
     }

@@ -174,6 +174,22 @@ TEST_F(SetMemoryThreadsTest, DeviceWaitsForTheDiscardInFlight) {
   EXPECT_THAT(diary_.notes(), ElementsAre("discard returned", "memory is set"));
 }
 
+class SuspendQueueThreadsTest : public DiscardInFlightThreadsTest {};
+
+TEST_F(SuspendQueueThreadsTest, QueueStandsAfterTheDiscardInFlight) {
+  std::thread suspender([this] {
+    const auto position = rig_.device().suspend_queue(kInflateQueue);
+    diary_.note(position && position->next_available == 1 ? "queue stands behind its message"
+                                                          : "queue stands elsewhere");
+  });
+
+  finish();
+  suspender.join();
+
+  EXPECT_THAT(diary_.notes(), ElementsAre("discard returned", "queue stands behind its message"));
+  EXPECT_THAT(rig_.completed(kInflateQueue), ElementsAre(0u));
+}
+
 TEST_F(DiscardInFlightThreadsTest, DeflateIsServedAfterTheDiscard) {
   rig_.send(kDeflateQueue, pfn_message({5}));
   std::thread deflater([this] {
@@ -337,6 +353,47 @@ TEST_F(BusyDeviceThreadsTest, MemoryIsReplacedWhileMessagesGoBy) {
   EXPECT_EQ(rig_.device().ballooned_pages(), 0u);
   EXPECT_EQ(rig_.device().metrics().inflated_bytes, 300 * kPageSize);
   EXPECT_EQ(rig_.device().metrics().deflated_bytes, 300 * kPageSize);
+}
+
+TEST_F(BusyDeviceThreadsTest, QueueStopsAndGoesOnWhileMessagesGoBy) {
+  rig_.start();
+  keep_serving();
+  keep_doing([this] {
+    const auto position = rig_.device().suspend_queue(kInflateQueue);
+    if (position) {
+      (void)rig_.device().resume_queue(kInflateQueue, rig_.ring_config(kInflateQueue), *position);
+    }
+  });
+
+  times(100, [this](std::uint32_t i) { exchange(kInflateQueue, {i, i + 0x800}); });
+  finish();
+
+  EXPECT_EQ(rig_.device().ballooned_pages(), 200u);
+  EXPECT_EQ(rig_.device().metrics().inflated_bytes, 200 * kPageSize);
+  EXPECT_EQ(rig_.queue(kInflateQueue).bogus_used(), 0u);
+}
+
+// A reset that waits ends a turn early, but not what a suspended queue still has to do.
+TEST_F(BusyDeviceThreadsTest, MessageIsAnsweredOnlyWhenAllOfItWasDoneThoughAResetWaits) {
+  BalloonOptions options;
+  options.budget = {.pages = 1};
+  Rig rig({.device = options});
+  keep_doing([&rig] { rig.device().process(kInflateQueue); });
+
+  times(100, [&rig](std::uint32_t) {
+    rig.start().send(kInflateQueue, pfn_message({1, 3, 5, 7, 9}));
+    const std::uint64_t before = rig.device().metrics().inflated_bytes;
+    std::thread suspender([&rig] { (void)rig.device().suspend_queue(kInflateQueue); });
+    rig.reset();
+    suspender.join();
+    const bool answered = !rig.completed(kInflateQueue).empty();
+    const bool done = rig.device().metrics().inflated_bytes == before + 5 * kPageSize;
+    EXPECT_EQ(answered, done);
+    EXPECT_EQ(rig.device().ballooned_pages(), 0u);
+  });
+  finish();
+
+  EXPECT_TRUE(balanced(rig.device().metrics()));
 }
 
 // Trap 3 of hostile_driver_test.cc again, by chance: a PFN read twice.

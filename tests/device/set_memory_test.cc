@@ -263,6 +263,135 @@ TEST_F(SetMemoryTest, OldMemoryIsLetGo) {
   EXPECT_TRUE(old.expired());
 }
 
+// ---- rings that move --------------------------------------------------------------------------
+
+class MovedRingsTest : public SetMemoryTest {
+ protected:
+  static constexpr std::uint64_t kMovedBy = 0x600 * kPageSize;
+  // The pages of the rings lie there instead.
+  static constexpr PageRange kNewRings{(testing::kRings + kMovedBy) >> kPageShift, 0x100};
+
+  // The same memory, with the rings at other guest addresses.
+  std::shared_ptr<const GuestMemory> moved() const {
+    const auto borrow = [this](PageRange from, Pfn to) {
+      return BorrowedRegion{.guest_address = to << kPageShift,
+                            .bytes = from.bytes(),
+                            .host = rig_.memory().host(from.first << kPageShift, from.bytes())};
+    };
+    const Pfn rings = testing::kRings >> kPageShift;
+    const Pfn payloads = testing::kPayloads >> kPageShift;
+    return GuestMemory::borrow(
+               std::vector{borrow(kLowRegion, 0), borrow({kHigh, 0x200}, kHigh),
+                           borrow({rings, 0x100}, kNewRings.first),
+                           borrow({payloads, testing::kPastEnd - payloads}, payloads)})
+        .value();
+  }
+  static std::optional<QueueConfig> follow(std::uint16_t, QueueConfig config) {
+    config.descriptor_table += kMovedBy;
+    config.available_ring += kMovedBy;
+    config.used_ring += kMovedBy;
+    return config;
+  }
+};
+
+TEST_F(MovedRingsTest, QueuesGoOnInThem) {
+  rig_.start().inflate({5});
+
+  ASSERT_TRUE(rig_.device().set_memory(moved(), follow));
+  rig_.inflate({6});
+
+  EXPECT_THAT(rig_.completed(kInflateQueue), ElementsAre(0u, 0u));
+  EXPECT_EQ(rig_.device().ballooned_pages(), 2u);
+  EXPECT_EQ(rig_.device().read_status(), Rig::kRunning);
+}
+
+TEST_F(MovedRingsTest, WithoutFollowingThemQueuesAreBroken) {
+  rig_.start();
+
+  ASSERT_TRUE(rig_.device().set_memory(moved()));
+
+  EXPECT_NE(rig_.device().read_status() & kStatusNeedsReset, 0);
+}
+
+TEST_F(MovedRingsTest, QueueWithoutAPlaceIsBroken) {
+  rig_.start();
+  const auto only_the_first = [](std::uint16_t queue, const QueueConfig& config) {
+    return queue == kInflateQueue ? follow(queue, config) : std::nullopt;
+  };
+
+  ASSERT_TRUE(rig_.device().set_memory(moved(), only_the_first));
+
+  EXPECT_NE(rig_.device().read_status() & kStatusNeedsReset, 0);
+  EXPECT_EQ(rig_.config_interrupts(), 1);
+}
+
+TEST_F(MovedRingsTest, EachQueueThatRunsIsAskedAboutOnce) {
+  std::vector<std::uint16_t> asked;
+  rig_.start();
+  ASSERT_TRUE(rig_.device().suspend_queue(kDeflateQueue));
+
+  ASSERT_TRUE(
+      rig_.device().set_memory(moved(), [&asked](std::uint16_t queue, const QueueConfig& config) {
+        asked.push_back(queue);
+        return follow(queue, config);
+      }));
+
+  EXPECT_THAT(asked, ElementsAre(kInflateQueue, kStatsQueue));
+}
+
+TEST_F(MovedRingsTest, NextMoveBeginsWhereTheyAreNow) {
+  rig_.start();
+  ASSERT_TRUE(rig_.device().set_memory(moved(), follow));
+  std::uint64_t table = 0;
+
+  ASSERT_TRUE(
+      rig_.device().set_memory(moved(), [&table](std::uint16_t queue, const QueueConfig& config) {
+        if (queue == kInflateQueue) table = config.descriptor_table;
+        return std::optional(config);
+      }));
+
+  EXPECT_EQ(table, testing::kRings + kMovedBy);
+  rig_.inflate({6});
+  EXPECT_THAT(rig_.completed(kInflateQueue), ElementsAre(0u));
+}
+
+TEST_F(MovedRingsTest, HeldStatisticsBufferIsAnsweredInThem) {
+  rig_.start();
+  hold_stats_buffer();
+
+  ASSERT_TRUE(rig_.device().set_memory(moved(), follow));
+  use_stats_buffer();
+
+  EXPECT_THAT(rig_.completed(kStatsQueue), ElementsAre(0u));
+  EXPECT_EQ(rig_.queue(kStatsQueue).bogus_used(), 0u);
+}
+
+TEST_F(MovedRingsTest, MessageReadInPartIsReadToItsEnd) {
+  BalloonOptions by_pages = options();
+  by_pages.budget = {.pages = 100};
+  // The same memory as moved() is made of.
+  const std::shared_ptr<const GuestMemory> other = moved();
+  Rig rig({.device = by_pages, .memory = rig_.shared_memory()});
+  rig.start().send(kInflateQueue, pfn_message(numbers(0, 300)));
+  ASSERT_TRUE(rig.device().process(kInflateQueue));
+
+  ASSERT_TRUE(rig.device().set_memory(other, follow));
+  rig.serve(kInflateQueue);
+
+  EXPECT_THAT(rig.completed(kInflateQueue), ElementsAre(0u));
+  EXPECT_EQ(rig.device().ballooned_pages(), 300u);
+}
+
+TEST_F(MovedRingsTest, RefusedMemoryLeavesThemWhereTheyWere) {
+  rig_.start();
+  ASSERT_TRUE(rig_.device().set_target_pages(0x401));
+
+  ASSERT_FALSE(rig_.device().set_memory(part_of(rig_.shared_memory(), {kHighRegion}), follow));
+  rig_.inflate({6});
+
+  EXPECT_THAT(rig_.completed(kInflateQueue), ElementsAre(0u));
+}
+
 // ---- refused -----------------------------------------------------------------------------------
 
 TEST_F(SetMemoryTest, NoMemoryIsRefused) {

@@ -146,6 +146,31 @@ TEST(DeviceQueueNumberTest, FixedNumbersLeaveGaps) {
   EXPECT_TRUE(rig.has_queue(4));
 }
 
+// ---- features -----------------------------------------------------------------------------------
+
+TEST_F(DeviceQueueSetUpTest, NothingIsNegotiatedBeforeFeaturesOk) {
+  rig_.write_status(kStatusAcknowledge | kStatusDriver);
+  rig_.write_features(rig_.offered_features());
+
+  EXPECT_EQ(rig_.device().negotiated_features(), Features());
+}
+
+TEST_F(DeviceQueueSetUpTest, WhatTheDriverAcceptedIsNegotiated) {
+  Rig rig({.accepted = Features{Feature::kVersion1}, .packed = false});
+
+  rig.negotiate();
+
+  EXPECT_EQ(rig.device().negotiated_features(), Features{Feature::kVersion1});
+}
+
+TEST_F(DeviceQueueSetUpTest, NothingIsNegotiatedAfterAReset) {
+  rig_.negotiate();
+
+  rig_.reset();
+
+  EXPECT_EQ(rig_.device().negotiated_features(), Features());
+}
+
 // ---- kicks before DRIVER_OK --------------------------------------------------------------------
 
 TEST(DeviceEarlyKickTest, DSF_D_01_KickBeforeDriverOkIsNotObeyedAndNotLost) {
