@@ -113,8 +113,9 @@ struct BalloonOptions {
   // the thread of process() or of resume_discards().
   std::function<void()> discards_owed = {};
   // What the guest has brought is new: `actual` or the status was written, statistics came, a round
-  // of hints went on, a queue broke. For whoever shows it; look at what is asked for below. Called
-  // without a lock held, on the thread of process() or of the register access.
+  // of hints went on, a queue broke, a message was wrong. For whoever shows it; look at what is
+  // asked for below. Called without a lock held, on the thread of process() or of the register
+  // access.
   std::function<void()> news = {};
   // Pages that the guest says are free, while a round of hints is active; needed to offer
   // FREE_PAGE_HINT, and by start_hints(). Ascending, inside guest memory. Called on the thread of
@@ -293,6 +294,7 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] Result<void> request_stats(std::chrono::nanoseconds timeout);
   // Ask again and again, from now on, driven by tick(); 0 asks on demand only. Survives a reset.
   void set_stats_interval(std::chrono::nanoseconds interval);
+  [[nodiscard]] std::chrono::nanoseconds stats_interval() const;
   [[nodiscard]] StatsReport stats() const;
   // Does what time has made due, on the thread of process(); returns at which time of the clock it
   // wants to be called next, if at all. Call it again after set_stats_interval() and when stats()

@@ -32,6 +32,11 @@ void BalloonDevice::set_stats_interval(std::chrono::nanoseconds interval) {
   if (index && impl_->options.wake) impl_->options.wake(*index);
 }
 
+std::chrono::nanoseconds BalloonDevice::stats_interval() const {
+  const std::lock_guard guard(impl_->state_lock);
+  return impl_->stats.interval();
+}
+
 StatsReport BalloonDevice::stats() const {
   const std::lock_guard guard(impl_->state_lock);
   return impl_->stats.report(impl_->options.clock());

@@ -150,6 +150,7 @@ void BalloonDevice::Impl::count_locked(Errc code, std::uint64_t times) {
   std::uint64_t& counter = metrics.errors[static_cast<std::size_t>(code)];
   counter += std::min(times, std::numeric_limits<std::uint64_t>::max() - counter);
   guest_log.warn(to_string(code));
+  errors_counted = true;
 }
 
 void BalloonDevice::Impl::Queue::stop() {

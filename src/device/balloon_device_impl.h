@@ -251,6 +251,7 @@ struct BalloonDevice::Impl {
   HintRound hints;
   GuestRequests requests;
   BalloonMetrics metrics;
+  bool errors_counted = false;  // since `news` was last called for them
 };
 
 }  // namespace vballoon

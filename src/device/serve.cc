@@ -74,7 +74,8 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
 
   const std::lock_guard guard(state_lock);
   if (turn.notify_config) registers.require_reset();
-  turn.news = turn.news || turn.notify_config || hints.state() != hints_before;
+  turn.news = std::exchange(errors_counted, false) || turn.news || turn.notify_config ||
+              hints.state() != hints_before;
   if (turn.discards_owed && options.discards_owed) {
     turn.discards_owed = std::exchange(owed_discards_idle, false);
   }

@@ -30,6 +30,7 @@ class StatsRequests {
 
   // How often to ask, from `now` on; 0: only on demand.
   void set_interval(nanoseconds interval, nanoseconds now);
+  [[nodiscard]] nanoseconds interval() const { return interval_; }
   // Asks once. A request that is under way answers this one as well.
   void request(nanoseconds now, nanoseconds timeout);
 

@@ -155,5 +155,16 @@ TEST_F(NewsTest, DeviceMayBeAskedFromThere) {
   EXPECT_EQ(seen, 5u);
 }
 
+TEST_F(NewsTest, MessageThatIsWrongIsNewsOnce) {
+  rig_.start();
+  (void)news();
+
+  rig_.inflate({0xFFFF});
+  EXPECT_EQ(news(), 1);
+
+  rig_.inflate({1});
+  EXPECT_EQ(news(), 0);
+}
+
 }  // namespace
 }  // namespace vballoon
