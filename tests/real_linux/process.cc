@@ -80,7 +80,8 @@ Process::Process(const std::vector<std::string>& command, std::string output_pat
   for (char** variable = environ; *variable != nullptr; ++variable) variables.push_back(*variable);
   const std::vector<char*> arguments = pointers_to(command);
   const std::vector<char*> all_variables = pointers_to(variables);
-  const int output = ::open(output_path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  const int output =
+      ::open(output_path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
   const pid_t test = ::getpid();
   pid_ = output < 0 ? -1 : ::fork();
   if (pid_ == 0) {

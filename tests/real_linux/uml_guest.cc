@@ -120,9 +120,10 @@ std::uint64_t UmlGuest::vmstat(const std::string& name) {
   return number_of(ask("read /proc/vmstat"), name);
 }
 
-bool UmlGuest::has_feature(unsigned bit) {
+bool UmlGuest::has_feature(Feature feature) {
   // A character for each bit.
-  return ask("read /sys/bus/virtio/devices/virtio0/features").at(bit) == '1';
+  const std::string features = ask("read /sys/bus/virtio/devices/virtio0/features");
+  return features.at(static_cast<std::size_t>(feature)) == '1';
 }
 
 bool UmlGuest::has_device() { return !run("ls /sys/bus/virtio/devices").empty(); }

@@ -13,6 +13,7 @@
 #include "real_linux/agent_line.h"
 #include "real_linux/process.h"
 #include "real_linux/soon.h"
+#include "vballoon/features.h"
 
 namespace vballoon::testing {
 
@@ -48,7 +49,7 @@ class UmlGuest {
   std::uint64_t meminfo_bytes(const std::string& name);
   std::uint64_t vmstat(const std::string& name);
   // If the driver took a feature.
-  bool has_feature(unsigned bit);
+  bool has_feature(Feature feature);
   // If there is a device that a driver could take.
   bool has_device();
 

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// A daemon and a real Linux guest whose balloon it serves.
+#ifndef VBALLOON_TESTS_REAL_LINUX_MACHINE_H_
+#define VBALLOON_TESTS_REAL_LINUX_MACHINE_H_
+
+#include <gtest/gtest.h>
+
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "real_linux/daemon.h"
+#include "real_linux/process.h"
+#include "real_linux/uml_guest.h"
+
+namespace vballoon::testing {
+
+class Machine {
+ public:
+  // `features` as --features takes them; `options` are more of `vballoon serve`.
+  explicit Machine(const std::string& features, std::vector<std::string> options = {})
+      : daemon_(directory_, with_features(features, std::move(options))),
+        guest_(directory_, daemon_.socket()) {}
+
+  // What explains a failure.
+  ~Machine() {
+    if (!::testing::Test::HasFailure()) return;
+    std::cerr << "last lines of the guest:\n"
+              << guest_.process().last_lines(30) << "\nlast lines of the daemon:\n"
+              << daemon_.process().last_lines(30) << '\n';
+  }
+
+  [[nodiscard]] Daemon& daemon() { return daemon_; }
+  [[nodiscard]] UmlGuest& guest() { return guest_; }
+
+  // Sets a target and waits until the guest has followed it.
+  void resize_to(std::uint64_t bytes) {
+    daemon_.set_target(bytes);
+    expect_soon(
+        "the balloon", [this] { return daemon_.actual_bytes(); }, ::testing::Eq(bytes));
+  }
+
+ private:
+  static std::vector<std::string> with_features(const std::string& features,
+                                                std::vector<std::string> options) {
+    options.insert(options.end(), {"--features", features});
+    return options;
+  }
+
+  ScratchDirectory directory_;
+  Daemon daemon_;
+  UmlGuest guest_;
+};
+
+class RealLinuxTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = why_no_guest_can_run()) GTEST_SKIP() << *reason;
+  }
+};
+
+}  // namespace vballoon::testing
+
+#endif  // VBALLOON_TESTS_REAL_LINUX_MACHINE_H_
