@@ -221,12 +221,17 @@ void Session::kicked(std::uint16_t index) {
 }
 
 // A ring starts with its first kick. One that ran before goes on by itself, as a kick may have been
-// for whoever had it until now.
+// for whoever had it until now. A driver that has set up a ring wants to hear of the configuration,
+// also if it kicks nothing until then: DRIVER_OK, of which only SET_STATUS would tell.
 Result<void> Session::start_if_complete(std::uint16_t index) {
   Ring& ring = rings_[index];
   const bool begins = ring.kicked || ring.ran || ring.position != QueuePosition{};
   const bool settled = (device_.read_status() & kStatusFeaturesOk) != 0;
-  if (ring.running || !ring.complete() || !begins || !settled) return {};
+  if (ring.running || !ring.complete() || !settled) return {};
+  if (!has(ProtocolFeature::kStatus)) {
+    device_.write_status(device_.read_status() | kStatusDriverOk);
+  }
+  if (!begins) return {};
   const auto config = place(ring, memory_);
   if (!config) return refused(fmt::format("ring {} outside the memory that is shared", index));
   if (auto taken = device_.resume_queue(index, *config, ring.position); !taken) return taken;
@@ -234,9 +239,6 @@ Result<void> Session::start_if_complete(std::uint16_t index) {
   ring.ran = true;
   ring.position_told = false;
   ring.kicked = false;
-  if (!has(ProtocolFeature::kStatus)) {
-    device_.write_status(device_.read_status() | kStatusDriverOk);
-  }
   to_serve_ |= 1U << index;
   return {};
 }
