@@ -223,6 +223,9 @@ void add_serve_options(CLI::App& app, ServeOptions& options) {
   app.add_option("--socket", options.socket, "Where front ends of vhost-user connect")
       ->type_name("PATH")
       ->required();
+  app.add_option("--control", options.control, "Where clients control the balloon (vballoon ctl)")
+      ->type_name("PATH");
+  options.version = VBALLOON_VERSION;
   std::string defaults;
   Choices<Feature> features;
   for (const auto& [name, feature] : kServedFeatures) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/unique_fd.h"
+#include "control_server.h"
 #include "outcome.h"
 #include "sizes.h"
 #include "terminal.h"
@@ -47,17 +48,23 @@ class Server {
     }
     info(fmt::format("waiting for a front end at {}", options_.socket));
     while (!ended_) {
-      pollfd waits[] = {{signals.get(), POLLIN, 0}, {backend_->fd(), POLLIN, 0}};
+      pollfd waits[] = {{signals.get(), POLLIN, 0},
+                        {backend_->fd(), POLLIN, 0},
+                        {control_ ? control_->fd() : -1, POLLIN, 0}};
       if (::poll(waits, std::size(waits), -1) < 0) continue;
       if (waits[0].revents != 0) ended_ = true;
-      backend_->dispatch();
+      if (waits[1].revents != 0) backend_->dispatch();
+      if (waits[2].revents != 0) control_->dispatch();
     }
     info("ends");
     return kExitDone;
   }
 
+  // The device says farewell to its front end, and then nobody listens to its news any more.
   ~Server() {
     if (backend_) ::unlink(options_.socket.c_str());
+    discards_.reset();
+    backend_.reset();
   }
 
  private:
@@ -94,10 +101,20 @@ class Server {
       if (!owed) return tl::unexpected(owed.error());
       discards_ = std::make_unique<sim::DiscardThread>(backend_->device(), std::move(*owed));
     }
+    if (!options_.control.empty()) {
+      auto control = ControlServer::create(
+          options_.control, backend_->device(),
+          {.version = options_.version, .quit = [this] { ended_ = true; }, .log = log_});
+      if (!control) return tl::unexpected(control.error());
+      control_ = std::move(*control);
+    }
     if (options_.target_bytes) return backend_->device().set_target_bytes(*options_.target_bytes);
     return {};
   }
 
+  void on_news() const {
+    if (control_) control_->news();
+  }
   void on_connection(bool connected) {
     info(connected ? "a front end has connected" : "the front end has gone");
   }
@@ -110,7 +127,8 @@ class Server {
   bool ended_ = false;
   std::unique_ptr<TraceRecorder> trace_;
   std::unique_ptr<VhostUserBackend> backend_;
-  std::unique_ptr<sim::DiscardThread> discards_;  // goes before the device
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<sim::DiscardThread> discards_;
 };
 
 }  // namespace

@@ -31,7 +31,8 @@ struct ServeOptions {
                     Feature::kIndirectDesc, Feature::kEventIdx};
   std::optional<std::uint64_t> target_bytes;  // of the balloon
   bool write_behind = false;
-  std::string trace;  // a file that is written; empty: none
+  std::string version;  // of vballoon, for clients of the control socket
+  std::string trace;    // a file that is written; empty: none
 };
 
 // Serves one front end after the other until SIGTERM or SIGINT; returns the exit code.

@@ -381,8 +381,8 @@ TEST_F(BusyDeviceThreadsTest, MessageIsAnsweredOnlyWhenAllOfItWasDoneThoughARese
   keep_doing([&rig] { rig.device().process(kInflateQueue); });
 
   times(100, [&rig](std::uint32_t) {
-    rig.start().send(kInflateQueue, pfn_message({1, 3, 5, 7, 9}));
     const std::uint64_t before = rig.device().metrics().inflated_bytes;
+    rig.start().send(kInflateQueue, pfn_message({1, 3, 5, 7, 9}));
     std::thread suspender([&rig] { (void)rig.device().suspend_queue(kInflateQueue); });
     rig.reset();
     suspender.join();
