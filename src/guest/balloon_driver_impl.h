@@ -129,6 +129,7 @@ struct BalloonDriver::Impl final : OomNotifier {
   [[nodiscard]] PageRange take_from_balloon(std::uint64_t most);
   [[nodiscard]] Block leave(std::uint64_t most);
   void free_leaving();
+  void write_actual();
   void finish();
   [[nodiscard]] DriverWait resize(std::chrono::nanoseconds now);
   std::chrono::nanoseconds lap() {
@@ -194,10 +195,11 @@ struct BalloonDriver::Impl final : OomNotifier {
 
   State state = State::kIdle;
   PageList balloon;
-  unsigned order = kMaxOrder;      // of the largest block that is worth asking for
-  std::vector<Block> arriving;     // allocated, and to enter the balloon in reverse
-  PageList leaving;                // told to the device, not yet free
-  std::uint64_t posted = 0;        // buffers so far, and the token of the last one
+  unsigned order = kMaxOrder;   // of the largest block that is worth asking for
+  std::vector<Block> arriving;  // allocated, and to enter the balloon in reverse
+  bool emptying = false;        // before the device is let go: actual is written when that is done
+  PageList leaving;             // told to the device, not yet free
+  std::uint64_t posted = 0;     // buffers so far, and the token of the last one
   std::uint64_t last_message = 1;  // the token of its first buffer
   std::uint64_t unanswered = 0;    // buffers of the last message
   std::chrono::nanoseconds waits_until = std::chrono::nanoseconds::max();

@@ -200,10 +200,14 @@ void BalloonDriver::Impl::finish() {
   counters.times.allocator += lap();
   if (state == State::kMovingOut) {
     ++counters.migrated;
-  } else {
-    device.write_config(kActualOffset, static_cast<std::uint32_t>(balloon.pages));
+  } else if (!emptying) {
+    write_actual();
   }
   state = State::kIdle;
+}
+
+void BalloonDriver::Impl::write_actual() {
+  device.write_config(kActualOffset, static_cast<std::uint32_t>(balloon.pages));
 }
 
 // Follows the target as far as that goes now.

@@ -323,9 +323,15 @@ void BalloonDriver::Impl::stop(Course how) {
 DriverWait BalloonDriver::Impl::wind_up(nanoseconds now) {
   while (!needs_reset()) {
     if (!go_on(now)) return wait_for_answer();
-    if (course == Course::kHalting || balloon.empty()) break;
+    if (course == Course::kHalting) break;
+    if (balloon.empty()) {
+      write_actual();
+      break;
+    }
+    emptying = true;
     begin_deflating(balloon.pages, for_pages);
   }
+  emptying = false;
   let_go();
   return {DriverWait::Kind::kStopped, {}};
 }

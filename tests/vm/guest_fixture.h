@@ -63,6 +63,7 @@ class GuestFixture : public ::testing::Test {
 
   // Serves a kick at once, as an ioeventfd might, also before DRIVER_OK; or leaves it to serve().
   void kick(std::uint16_t queue) {
+    if (trace_ != nullptr && !through_mmio_) trace_->kick(queue);  // else the transport does
     kicks_before_ok_ += (device().read_status() & kStatusDriverOk) == 0 ? 1 : 0;
     if (serves_kicks_at_once_) device().process(queue);
     kicked_.insert(queue);
@@ -102,6 +103,7 @@ class GuestFixture : public ::testing::Test {
   int kicks_before_ok_ = 0;
   bool serves_kicks_at_once_ = true;
   std::vector<PageRange> hinted_;
+  Trace* trace_ = nullptr;               // to be set before boot()
   Features features_;                    // what the device offers
   std::unique_ptr<MmioTransport> mmio_;  // has the device, or
   std::unique_ptr<BalloonDevice> own_device_;
@@ -121,6 +123,7 @@ class GuestFixture : public ::testing::Test {
                                [this](std::span<const PageRange> pages) {
                                  hinted_.insert(hinted_.end(), pages.begin(), pages.end());
                                },
+                           .trace = trace_,
                            .clock = [this] { return now_; }};
     const auto kicked = [this](std::uint16_t queue) { kick(queue); };
     if (!through_mmio_) {
