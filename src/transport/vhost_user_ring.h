@@ -16,6 +16,7 @@ struct Ring {
   std::uint16_t size = 0;
   std::optional<VringAddr> addresses;  // the front end's own: resolved again when memory changes
   QueuePosition position;              // where it begins, or goes on
+  bool base_is_zero = false;           // as the front end said, of a ring that did not run here
   UniqueFd kick;
   UniqueFd call;
   UniqueFd error;
@@ -24,6 +25,7 @@ struct Ring {
   bool enabled = false;
   bool running = false;        // the device has it
   bool ran = false;            // it had, since the device was reset
+  bool failure_told = false;   // by `error`, since it began
   bool position_told = false;  // since it ran the front end has asked where it stands
 
   // It has all that it takes.
@@ -41,10 +43,8 @@ inline std::uint32_t encode_base(const QueuePosition& position, bool packed) {
          half(position.next_used, position.used_wrap) << 16;
 }
 
-// All buffers before that place were used: a queue stops in no other way. `fresh`: the ring never
-// ran, and a front end that knows only split rings says 0 for a packed one.
-inline QueuePosition decode_base(std::uint32_t base, bool packed, bool fresh) {
-  if (packed && fresh && base == 0) return {};
+// All buffers before that place were used: a queue stops in no other way.
+inline QueuePosition decode_base(std::uint32_t base, bool packed) {
   if (!packed) {
     const auto index = static_cast<std::uint16_t>(base);
     return {.next_available = index, .next_used = index};

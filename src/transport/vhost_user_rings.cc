@@ -78,8 +78,44 @@ Result<Session::Reply> Session::set_vring_base(Message& message) {
   if (!packed() && state.value > 0xFFFF) {
     return refused(fmt::format("{:#x} for a split ring", state.value));
   }
-  ring.position = decode_base(state.value, packed(), !ring.ran);
+  const QueuePosition position = decode_base(state.value, packed());
+  if (ring.position_told && position != ring.position) begin_anew();
+  ring.position = position;
+  ring.base_is_zero = state.value == 0 && !ring.ran;
   return Reply();
+}
+
+// A driver that goes on does so where its rings stood. This is another one, and what the last one
+// had in the balloon it may use. Where there is STATUS it says so itself.
+void Session::begin_anew() {
+  if (has(ProtocolFeature::kStatus)) return;
+  const Features features = device_.negotiated_features();
+  for (std::uint16_t index = 0; index < rings_.size(); ++index) {
+    Ring& ring = rings_[index];
+    ring.kicked = ring.kicked || ring.running;
+    stop(ring, index);
+    ring.ran = false;
+    ring.position_told = false;
+  }
+  static_cast<void>(negotiate(features));
+  for (std::uint16_t index = 0; index < rings_.size(); ++index) {
+    if (!start_if_complete(index)) report_broken(index);
+  }
+}
+
+// A front end that knows only split rings says 0 for a fresh packed one as well. In one that has
+// gone round once, and stands there too, the first descriptor was used.
+QueuePosition Session::position_of(const Ring& ring, const QueueConfig& config) const {
+  if (!config.packed || !ring.base_is_zero) return ring.position;
+  constexpr std::uint64_t kFlagsOffset = 14;
+  constexpr std::uint16_t kUsedFlag = 0x8000;
+  std::uint16_t flags = 0;
+  const auto memory = memory_.guest_memory();
+  const bool used = memory &&
+                    (*memory)->read(config.descriptor_table + kFlagsOffset,
+                                    std::as_writable_bytes(std::span(&flags, 1))) &&
+                    (flags & kUsedFlag) != 0;
+  return used ? ring.position : QueuePosition{};
 }
 
 // Stops the ring: its kicks are for whoever goes on.
@@ -139,11 +175,11 @@ Result<Session::Reply> Session::set_vring_kick(Message& message) {
   if (!*fd && !has(ProtocolFeature::kInbandNotifications)) {
     return refused("no descriptor: this back end does not poll rings");
   }
-  forget_kick(ring);
   // Edge-triggered: nothing hangs on what a read of somebody else's descriptor does.
   if (*fd && !poll_.add(fd->get(), EPOLLIN | EPOLLET, kKickTag + index)) {
     return refused("a descriptor that cannot be waited for");
   }
+  forget_kick(ring);
   ring.kick = std::move(*fd);
   ring.kickable = true;
   if (auto started = start_if_complete(index); !started) return tl::unexpected(started.error());
@@ -225,20 +261,23 @@ void Session::kicked(std::uint16_t index) {
 // also if it kicks nothing until then: DRIVER_OK, of which only SET_STATUS would tell.
 Result<void> Session::start_if_complete(std::uint16_t index) {
   Ring& ring = rings_[index];
-  const bool begins = ring.kicked || ring.ran || ring.position != QueuePosition{};
-  const bool settled = (device_.read_status() & kStatusFeaturesOk) != 0;
-  if (ring.running || !ring.complete() || !settled) return {};
-  if (!has(ProtocolFeature::kStatus)) {
-    device_.write_status(device_.read_status() | kStatusDriverOk);
+  const std::uint8_t status = device_.read_status();
+  if (ring.running || !ring.complete() || (status & kStatusFeaturesOk) == 0) return {};
+  if (!has(ProtocolFeature::kStatus) && (status & kStatusDriverOk) == 0) {
+    device_.write_status(status | kStatusDriverOk);
   }
-  if (!begins) return {};
   const auto config = place(ring, memory_);
   if (!config) return refused(fmt::format("ring {} outside the memory that is shared", index));
-  if (auto taken = device_.resume_queue(index, *config, ring.position); !taken) return taken;
+  const QueuePosition position = position_of(ring, *config);
+  const bool begins = ring.kicked || ring.ran || position != QueuePosition{};
+  if (!begins) return {};
+  if (auto taken = device_.resume_queue(index, *config, position); !taken) return taken;
   ring.running = true;
+  ring.base_is_zero = false;
   ring.ran = true;
   ring.position_told = false;
   ring.kicked = false;
+  ring.failure_told = false;
   to_serve_ |= 1U << index;
   return {};
 }
@@ -278,11 +317,12 @@ bool Session::serve() {
   return to_serve_ != 0;
 }
 
+// Once: with one descriptor for failures and for kicks each report would bring the next.
 void Session::report_broken(std::uint16_t index) {
+  Ring& ring = rings_[index];
+  if (!ring.error || std::exchange(ring.failure_told, true)) return;
   const std::uint64_t one = 1;
-  if (rings_[index].error) {
-    static_cast<void>(!write(rings_[index].error.get(), &one, sizeof(one)));
-  }
+  static_cast<void>(!write(ring.error.get(), &one, sizeof(one)));
 }
 
 }  // namespace vballoon::vhost_user

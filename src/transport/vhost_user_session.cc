@@ -146,7 +146,7 @@ bool Session::handle(Message& message) {
   if (row == table.end()) {
     // Known to a later front end perhaps, which need not lose its connection.
     done = refused(fmt::format("message {} is not known", message.header.request));
-    if ((message.header.flags & kNeedReplyFlag) == 0) {
+    if ((message.header.flags & kNeedReplyFlag) == 0 || !has(ProtocolFeature::kReplyAck)) {
       log_.warn(fmt::format("front end: {}", done.error().context));
       return true;
     }
@@ -206,11 +206,7 @@ Result<Session::Reply> Session::set_features(Message& message) {
     device_.write_features(features);
   } else {
     forget_rings();
-    device_.write_status(0);
-    device_.write_status(kStatusAcknowledge | kStatusDriver);
-    device_.write_features(features);
-    device_.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
-    if ((device_.read_status() & kStatusFeaturesOk) == 0) {
+    if (!negotiate(features)) {
       accepted_.reset();
       return refused(fmt::format("features {:#x}, of {:#x} that are offered", features.bits(),
                                  device_.offered_features().bits()));
@@ -220,6 +216,15 @@ Result<Session::Reply> Session::set_features(Message& message) {
   // Without that bit there is no message that enables a ring.
   for (Ring& ring : rings_) ring.enabled = !Features(accepted).has_bit(kProtocolFeaturesBit);
   return Reply();
+}
+
+// A driver begins, of which nothing is known but that.
+bool Session::negotiate(Features features) {
+  device_.write_status(0);
+  device_.write_status(kStatusAcknowledge | kStatusDriver);
+  device_.write_features(features);
+  device_.write_status(kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
+  return (device_.read_status() & kStatusFeaturesOk) != 0;
 }
 
 Result<Session::Reply> Session::get_protocol_features(Message&) {
@@ -359,14 +364,14 @@ Result<void> Session::use(MemoryTable table) {
 // ---- to the front end --------------------------------------------------------------------------
 
 Result<Session::Reply> Session::set_backend_req_fd(Message& message) {
-  poll_.remove(backend_.get());
-  backend_ = std::move(message.fds.front());
-  const int flags = fcntl(backend_.get(), F_GETFL);
-  if (flags < 0 || fcntl(backend_.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
-      !poll_.add(backend_.get(), EPOLLOUT | EPOLLET, kBackendTag)) {
-    backend_.reset();
+  UniqueFd fd = std::move(message.fds.front());
+  const int flags = fcntl(fd.get(), F_GETFL);
+  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||
+      !poll_.add(fd.get(), EPOLLOUT | EPOLLET, kBackendTag)) {
     return refused("the descriptor is neither a pipe nor a socket");
   }
+  poll_.remove(backend_.get());
+  backend_ = std::move(fd);
   return Reply();
 }
 

@@ -67,6 +67,8 @@ class Session {
     return (protocol_features_ & bit_of(feature)) != 0;
   }
 
+  [[nodiscard]] bool negotiate(Features features);
+
   [[nodiscard]] Result<Reply> get_features(Message& message);
   [[nodiscard]] Result<Reply> set_features(Message& message);
   [[nodiscard]] Result<Reply> get_protocol_features(Message& message);
@@ -101,6 +103,8 @@ class Session {
   // The descriptor that came with a message about a ring, or none if it says so.
   [[nodiscard]] Result<UniqueFd> take_fd(Message& message);
   [[nodiscard]] std::optional<QueueConfig> place(const Ring& ring, const MemoryTable& in) const;
+  void begin_anew();
+  [[nodiscard]] QueuePosition position_of(const Ring& ring, const QueueConfig& config) const;
   // Hands a ring to the device if it has all it takes and the driver has begun.
   [[nodiscard]] Result<void> start_if_complete(std::uint16_t index);
   void stop(Ring& ring, std::uint16_t index);
