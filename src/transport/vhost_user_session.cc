@@ -190,14 +190,17 @@ Result<Session::Reply> Session::get_features(Message&) {
 }
 
 // Without STATUS nobody says when a driver begins. One that goes on has asked where its rings stand
-// and accepts what it accepted before; any other finds the device reset.
+// and accepts what it accepted before; any other finds the device reset, as one does whose device
+// needs it.
 Result<Session::Reply> Session::set_features(Message& message) {
   const auto accepted = message.get<std::uint64_t>();
   const Features features = Features(accepted).without_bit(kProtocolFeaturesBit);
   const bool runs = std::ranges::any_of(rings_, &Ring::running);
-  const bool goes_on = std::ranges::all_of(
-      rings_, [](const Ring& r) { return r.running || !r.ran || r.position_told; });
-  if (accepted_ == accepted && goes_on) return Reply();
+  const bool broken = (device_.read_status() & kStatusNeedsReset) != 0;
+  const bool goes_on = !broken && std::ranges::all_of(rings_, [](const Ring& r) {
+    return r.running || !r.ran || r.position_told;
+  });
+  if (accepted_ == accepted && (goes_on || has(ProtocolFeature::kStatus))) return Reply();
   if (runs) return refused("other features while rings are running");
   if (has(ProtocolFeature::kStatus)) {
     if ((device_.read_status() & kStatusFeaturesOk) != 0) {

@@ -44,6 +44,7 @@ BLOCKS = [
           ["INI", "CLN", "SUS"], {"D": 10, "G": 16}),
     Block("MMIO", "4.2", ["MMI"], {"D": 12, "G": 32, "I": 3}),
     Block("Reserved feature bits", "6", ["RSV"], {"D": 13, "G": 14, "B": 1}),
+    Block("Back ends of vhost-user", "replies", ["VHU"], {"D": 4}),
 ]
 
 # Comments and literals may hold what looks like a test or like the end of one.
@@ -64,7 +65,8 @@ INTRO = f"""\
 What virtio 1.3 asks of a balloon device and of its driver, and the tests that show it. Statements are
 in our own words; the ids are those that tests bear, `BAL_D_05` for BAL-D-05: D is said of the device,
 G of the driver (the guest), B of both, and I is not normative. Behind a level, L is for legacy only,
-and a version says when the row came into the standard.
+and a version says when the row came into the standard. The last table is about vhost-user, of which the
+standard does not speak: what Linux's user-mode-linux insists on.
 
 `{THIS}` makes this page from `{CHECKLIST}`
 and from the names of the tests; do not edit it. `tools/mutate` shows that the tests can fail.

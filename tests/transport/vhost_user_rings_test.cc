@@ -417,6 +417,17 @@ TEST_F(VhostUserBrokenRingTest, ReportsOfARingOutsideMemoryThatAreKicksComeToAnE
   EXPECT_NO_THROW(guest_.serve(kInflateQueue));
 }
 
+TEST_F(VhostUserBrokenRingTest, NextDriverHasRingsThatWorkAfterTheyWereAskedWhereTheyStand) {
+  guest_.start();
+  break_ring();
+  (void)guest_.front_end().stop_ring(kInflateQueue);
+  (void)guest_.front_end().stop_ring(kDeflateQueue);
+
+  guest_.negotiate_again().set_up_rings().inflate({5});
+
+  EXPECT_THAT(guest_.completed(kInflateQueue), ElementsAre(0u));
+}
+
 TEST_F(VhostUserBrokenRingTest, NextDriverHasRingsThatWork) {
   guest_.start();
   break_ring();
