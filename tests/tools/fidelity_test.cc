@@ -102,7 +102,6 @@ std::ptrdiff_t steps(const std::vector<std::uint32_t>& pfns, std::int64_t by) {
   }
   return count;
 }
-MATCHER_P(OnlyStepsBy, by, "") { return steps(arg, by) == std::ssize(arg) - 1; }
 MATCHER_P(MostlyStepsBy, by, "") { return steps(arg, by) * 10 >= std::ssize(arg) * 9; }
 
 class FidelityTest : public vballoon::testing::GuestFixture,
@@ -152,12 +151,12 @@ TEST_P(FidelityTest, BothAcceptTheSameFeatures) {
 
 TEST_P(FidelityTest, BothInflateFromTheTopOfABlockDown) {
   EXPECT_THAT(messages_on(kInflateQueue, linux_), AllOf(SizeIs(16), Each(MostlyStepsBy(-1))));
-  EXPECT_THAT(messages_on(kInflateQueue, simulated_), AllOf(SizeIs(16), Each(OnlyStepsBy(-1))));
+  EXPECT_THAT(messages_on(kInflateQueue, simulated_), AllOf(SizeIs(16), Each(MostlyStepsBy(-1))));
 }
 
 TEST_P(FidelityTest, BothDeflateFromTheBottomUp) {
   EXPECT_THAT(messages_on(kDeflateQueue, linux_), AllOf(SizeIs(16), Each(MostlyStepsBy(1))));
-  EXPECT_THAT(messages_on(kDeflateQueue, simulated_), AllOf(SizeIs(16), Each(OnlyStepsBy(1))));
+  EXPECT_THAT(messages_on(kDeflateQueue, simulated_), AllOf(SizeIs(16), Each(MostlyStepsBy(1))));
 }
 
 TEST_P(FidelityTest, DeviceFindsNothingWrongWithWhatLinuxDid) {
