@@ -36,7 +36,7 @@ TEST_F(BootTest, GuestWithoutBalloonFillsMemoryAndPowersOff) {
 TEST_F(BootTest, GreedyProcessIsKilledAndTheGuestGoesOn) {
   UmlGuest guest(directory_, "");
 
-  EXPECT_EQ(guest.eat(128), "survived");
+  EXPECT_EQ(guest.eat(32), "survived");
   EXPECT_EQ(guest.eat(512), "killed");
 
   EXPECT_EQ(guest.vmstat("oom_kill"), 1U);

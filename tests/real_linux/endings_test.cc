@@ -5,6 +5,8 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <functional>
+#include <memory>
 
 #include "real_linux/machine.h"
 #include "real_linux/ring_kinds.h"
@@ -15,13 +17,31 @@ namespace {
 using ::testing::Eq;
 using ::testing::Gt;
 using ::testing::IsFalse;
-using ::testing::IsTrue;
 
 constexpr char kFeatures[] =
     "must-tell-host,stats-vq,deflate-on-oom,free-page-hint,page-reporting,indirect-desc";
 
 class EndingsTest : public RealLinuxTest, public ::testing::WithParamInterface<RingKind> {
  protected:
+  static constexpr std::uint64_t kMuch = 128 * kMib;
+
+  // A machine of which `kill` has killed a part while the guest inflated. It says whether it came
+  // in time; where it was too late another machine is taken.
+  static std::unique_ptr<Machine> machine_in_mid_inflate(
+      const std::function<bool(Machine&)>& kill) {
+    constexpr std::chrono::milliseconds kNoPause{0};
+    std::unique_ptr<Machine> machine;
+    const bool caught = soon([&] {
+      machine = std::make_unique<Machine>(GetParam().after(kFeatures));
+      machine->guest().hold(32);
+      machine->daemon().set_target(kMuch);
+      soon([&] { return machine->daemon().actual_bytes() != 0; }, kSoon, kNoPause);
+      return kill(*machine);
+    });
+    EXPECT_TRUE(caught);
+    return machine;
+  }
+
   // The daemon goes on: it serves another guest, which finds the same target.
   static void expect_next_guest_is_served(Daemon& daemon, std::uint64_t target) {
     expect_soon(
@@ -35,7 +55,7 @@ class EndingsTest : public RealLinuxTest, public ::testing::WithParamInterface<R
         "what the daemon knows of it", [&] { return daemon.actual_bytes(); }, Eq(target));
   }
 };
-INSTANTIATE_TEST_SUITE_P(Rings, EndingsTest, kRingKinds, name_of);
+INSTANTIATE_TEST_SUITE_P(Rings, EndingsTest, kTwoRingKinds, name_of);
 
 TEST_P(EndingsTest, GuestPowersOffAndTheNextOneIsServed) {
   Machine machine(GetParam().after(kFeatures));
@@ -48,14 +68,12 @@ TEST_P(EndingsTest, GuestPowersOffAndTheNextOneIsServed) {
 }
 
 TEST_P(EndingsTest, GuestIsKilledInMidInflateAndTheNextOneIsServed) {
-  Machine machine(GetParam().after(kFeatures));
-  machine.daemon().set_target(128 * kMib);
-  ASSERT_TRUE(soon([&] { return machine.daemon().actual_bytes() != 0; }));
+  const auto machine = machine_in_mid_inflate([](Machine& victim) {
+    victim.guest().process().kill();
+    return victim.daemon().actual_bytes() < kMuch;
+  });
 
-  machine.guest().process().kill();
-
-  EXPECT_LT(machine.daemon().actual_bytes(), 128 * kMib);
-  expect_next_guest_is_served(machine.daemon(), 128 * kMib);
+  expect_next_guest_is_served(machine->daemon(), kMuch);
 }
 
 TEST_P(EndingsTest, GuestRebootsAndFollowsTheSameTarget) {
@@ -98,20 +116,21 @@ TEST_F(EndingsTest, GuestPanicsAndTheNextOneIsServed) {
   expect_next_guest_is_served(machine.daemon(), 64 * kMib);
 }
 
+// Linux 6.1 lets the device go, but waits for ever for the answer to the message that was under
+// way, and what is in the balloon stays there.
 TEST_P(EndingsTest, DaemonIsKilledInMidInflateAndTheGuestGoesOn) {
-  Machine machine(GetParam().after(kFeatures));
-  UmlGuest& guest = machine.guest();
-  guest.hold(32);
-  machine.daemon().set_target(128 * kMib);
-  ASSERT_TRUE(soon([&] { return machine.daemon().actual_bytes() != 0; }));
+  const auto machine = machine_in_mid_inflate([](Machine& victim) {
+    victim.daemon().process().kill();
+    return victim.guest().vmstat("balloon_inflate") < kMuch / 4096;
+  });
+  UmlGuest& guest = machine->guest();
 
-  machine.daemon().process().kill();
-
+  expect_soon(
+      "a device", [&] { return guest.has_device(); }, IsFalse());
   const std::uint64_t passes = guest.held().passes;
   expect_soon(
       "passes over the guest's pattern", [&] { return guest.held().passes; }, Gt(passes + 2));
   EXPECT_EQ(guest.held().wrong_pages, 0U);
-  EXPECT_LT(guest.vmstat("balloon_inflate"), 128 * kMib / 4096);
   EXPECT_EQ(guest.eat(32), "survived");
 }
 

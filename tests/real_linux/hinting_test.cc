@@ -13,7 +13,7 @@ using ::testing::Ge;
 using ::testing::Le;
 
 class HintingTest : public RealLinuxTest, public ::testing::WithParamInterface<RingKind> {};
-INSTANTIATE_TEST_SUITE_P(Rings, HintingTest, kRingKinds, name_of);
+INSTANTIATE_TEST_SUITE_P(Rings, HintingTest, kTwoRingKinds, name_of);
 
 TEST_P(HintingTest, RoundNamesFreeMemoryWhichTheGuestHasBackAfterIt) {
   Machine machine(GetParam().after("must-tell-host,free-page-hint"));

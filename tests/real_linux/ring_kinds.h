@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 
 #include "real_linux/uml_guest.h"
@@ -23,9 +24,16 @@ struct RingKind {
   }
 };
 
+// The name of a test says it already.
+inline void PrintTo(const RingKind& kind, std::ostream* out) { *out << kind.name; }
+
 inline const auto kRingKinds =
     ::testing::Values(RingKind{"Split", false, false}, RingKind{"SplitEventIdx", false, true},
                       RingKind{"Packed", true, false}, RingKind{"PackedEventIdx", true, true});
+
+// Where a test has little to do with rings: the plainest and the newest.
+inline const auto kTwoRingKinds =
+    ::testing::Values(RingKind{"Split", false, false}, RingKind{"PackedEventIdx", true, true});
 
 inline std::string name_of(const ::testing::TestParamInfo<RingKind>& info) {
   return info.param.name;

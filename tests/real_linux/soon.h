@@ -16,11 +16,12 @@ inline constexpr std::chrono::seconds kSoon{60};
 
 // Asks until the answer is true; false when it still is not after that time.
 template <class Condition>
-bool soon(Condition condition, std::chrono::milliseconds limit = kSoon) {
+bool soon(Condition condition, std::chrono::milliseconds limit = kSoon,
+          std::chrono::milliseconds pause = std::chrono::milliseconds(10)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() >= end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(pause);
   }
   return true;
 }

@@ -40,11 +40,11 @@ std::string Holder::report() {
 }
 
 void Holder::check_for_ever(std::size_t bytes) {
-  const Memory lasting(bytes / 4 * 3);
+  const Memory lasting(bytes / 8 * 7);
   if (!lasting.mapped()) ::_exit(1);
   fill(lasting.words(), 0);
   for (std::uint64_t seed = 1;; ++seed) {
-    const Memory wandering(bytes / 4);
+    const Memory wandering(bytes / 8);
     if (!wandering.mapped()) ::_exit(1);
     fill(wandering.words(), seed);
     counts_->wrong_pages +=

@@ -19,7 +19,7 @@ class Holder {
   Holder(const Holder&) = delete;
   Holder& operator=(const Holder&) = delete;
 
-  // Three quarters of the memory stay what they are, the last is given back and taken anew after
+  // Most of the memory stays what it is, an eighth is given back and taken anew after
   // every pass, so that pages wander between this process, free memory and the balloon.
   // False when the process cannot be made, or one runs already.
   [[nodiscard]] bool start(std::size_t mib);
