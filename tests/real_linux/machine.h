@@ -7,6 +7,7 @@
 
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "real_linux/daemon.h"
@@ -18,9 +19,10 @@ namespace vballoon::testing {
 class Machine {
  public:
   // `features` as --features takes them; `options` are more of `vballoon serve`.
-  explicit Machine(const std::string& features, std::vector<std::string> options = {})
+  explicit Machine(const std::string& features, std::vector<std::string> options = {},
+                   const std::vector<std::string>& kernel_arguments = {})
       : daemon_(directory_, with_features(features, std::move(options))),
-        guest_(directory_, daemon_.socket()) {}
+        guest_(directory_, daemon_.socket(), kernel_arguments) {}
 
   // What explains a failure.
   ~Machine() {

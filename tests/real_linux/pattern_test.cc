@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct PatternCase {
   RingKind rings;
   bool write_behind;
 };
+
+void PrintTo(const PatternCase& parameter, std::ostream* out) { *out << parameter.name; }
 
 std::string name_of_case(const ::testing::TestParamInfo<PatternCase>& info) {
   return info.param.name;

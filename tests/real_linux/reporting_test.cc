@@ -42,5 +42,20 @@ TEST_P(ReportingTest, MemoryOfAFileAndOfAProcessComesBackOnItsOwn) {
   EXPECT_EQ(machine.daemon().actual_bytes(), 0U);
 }
 
+// A guest that zeroes what it frees says so by PAGE_POISON, and its free pages may be zeroed.
+TEST_F(RealLinuxTest, MemoryThatTheGuestZeroedComesBackToo) {
+  Machine machine("page-poison,page-reporting,indirect-desc", {}, {"init_on_free=1"});
+  UmlGuest& guest = machine.guest();
+  ASSERT_TRUE(guest.has_feature(Feature::kPagePoison));
+  guest.hold(96);
+  const std::uint64_t with_process = guest.host_bytes();
+
+  guest.let_go();
+
+  expect_soon(
+      "host memory", [&] { return guest.host_bytes(); }, Le(with_process - 72 * kMib));
+  EXPECT_EQ(guest.eat(96), "survived");
+}
+
 }  // namespace
 }  // namespace vballoon::testing
