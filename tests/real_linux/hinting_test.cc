@@ -24,7 +24,7 @@ TEST_P(HintingTest, RoundNamesFreeMemoryWhichTheGuestHasBackAfterIt) {
     return machine.daemon()
         .control()
         .execute("vballoon-hinting-status")
-        .at("freed-bytes")
+        .at("hinted-bytes")
         .get<std::uint64_t>();
   };
 
