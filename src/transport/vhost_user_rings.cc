@@ -126,6 +126,7 @@ Result<Session::Reply> Session::get_vring_base(Message& message) {
   Ring& ring = **found;
   stop(ring, static_cast<std::uint16_t>(state.index));
   forget_kick(ring);
+  if (const auto config = place(ring, memory_)) ring.position = position_of(ring, *config);
   ring.position_told = true;
   const VringState reply{state.index, encode_base(ring.position, packed())};
   const auto bytes = std::as_bytes(std::span(&reply, 1));

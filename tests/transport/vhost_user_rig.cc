@@ -98,8 +98,9 @@ VhostUserGuest& VhostUserGuest::negotiate_again() {
 }
 
 QueueConfig VhostUserGuest::ring_config(std::uint16_t index) const {
-  QueueConfig config =
-      lay_out_ring(setup_.queue_size, kRings + index * kRingStride, setup_.packed).config;
+  QueueConfig config = lay_out_ring(setup_.queue_size, kRings + index * kRingStride,
+                                    accepted_.has(Feature::kRingPacked))
+                           .config;
   config.in_order = accepted_.has(Feature::kInOrder);
   config.event_index = accepted_.has(Feature::kEventIdx);
   config.indirect = accepted_.has(Feature::kIndirectDesc);

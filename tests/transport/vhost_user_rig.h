@@ -63,7 +63,7 @@ class TestBackEnd {
 
 struct GuestSetup {
   FrontEndOptions front_end = {};  // let_work is the guest's own
-  bool packed = packed_by_default();
+  bool packed = packed_by_default();  // if offered
   std::uint16_t queue_size = 64;
 };
 
