@@ -105,11 +105,8 @@ int main() {
   void* mapping = mmap(nullptr, kGuestBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   if (mapping == MAP_FAILED) return 1;
   std::memset(mapping, 1, kGuestBytes);
-  const vballoon::BorrowedRegion region{.guest_address = 0,
-                                        .bytes = kGuestBytes,
-                                        .host = static_cast<std::byte*>(mapping),
-                                        .fd = file,
-                                        .shared = true};
+  const vballoon::BorrowedRegion region{
+      .guest_address = 0, .bytes = kGuestBytes, .host = mapping, .fd = file, .shared = true};
   const auto memory = must(vballoon::GuestMemory::borrow({&region, 1}));
 
   // 2. The device. Interrupts go wherever the hypervisor wants them.

@@ -298,7 +298,7 @@ class VBALLOON_EXPORT BalloonDevice {
   [[nodiscard]] StatsReport stats() const;
   // Does what time has made due, on the thread of process(); returns at which time of the clock it
   // wants to be called next, if at all. Call it again after set_stats_interval() and when stats()
-  // has a new answer.
+  // has a new answer, which is `news`.
   std::optional<std::chrono::nanoseconds> tick();
 
   // Discards that wait. While they are inhibited (a device has guest memory pinned, the guest is

@@ -59,7 +59,7 @@ struct AllocateOptions {
 struct BorrowedRegion {
   std::uint64_t guest_address = 0;
   std::uint64_t bytes = 0;
-  std::byte* host = nullptr;
+  void* host = nullptr;         // as mmap() gives it
   int fd = -1;                  // file behind the mapping, or -1; stays the embedder's
   std::uint64_t fd_offset = 0;  // bytes into the file at which the mapping begins
   bool shared = false;          // MAP_SHARED

@@ -157,7 +157,7 @@ Result<std::shared_ptr<const GuestMemory>> GuestMemory::borrow(
     if (const auto ok = check_borrowed(region); !ok) return tl::unexpected(ok.error());
     memory->regions_.push_back({.guest_address = region.guest_address,
                                 .bytes = region.bytes,
-                                .host = region.host,
+                                .host = static_cast<std::byte*>(region.host),
                                 .fd = region.fd,
                                 .fd_offset = region.fd_offset,
                                 .shared = region.shared,

@@ -37,7 +37,8 @@ Model model_of(const std::vector<BorrowedRegion>& layout) {
   Model model;
   for (const BorrowedRegion& region : layout) {
     for (std::uint64_t i = 0; i < region.bytes >> kPageShift; ++i) {
-      model[(region.guest_address >> kPageShift) + i] = region.host + (i << kPageShift);
+      model[(region.guest_address >> kPageShift) + i] =
+          static_cast<std::byte*>(region.host) + (i << kPageShift);
     }
   }
   return model;

@@ -229,7 +229,9 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadRegion{"Empty", [](BorrowedRegion& r) { r.bytes = 0; }, "empty"},
         BadRegion{"NullHost", [](BorrowedRegion& r) { r.host = nullptr; }, "no host address"},
-        BadRegion{"HostInsideAPage", [](BorrowedRegion& r) { r.host += 512; }, "host address"},
+        BadRegion{"HostInsideAPage",
+                  [](BorrowedRegion& r) { r.host = static_cast<std::byte*>(r.host) + 512; },
+                  "host address"},
         BadRegion{"AddressInsideAPage", [](BorrowedRegion& r) { r.guest_address += 512; },
                   "not aligned to its pages of 4 KiB"},
         BadRegion{"PartOfAHugePage",
