@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT
+// A small hypervisor on KVM: one virtual machine, one virtual processor, and a balloon behind
+// virtio-mmio. docs/hypervisor.md walks through it.
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#include <array>
+#include <atomic>
+#include <cinttypes>
+#include <cmath>
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <numeric>
+#include <thread>
+
+#include "guest/machine.h"
+#include "options.h"
+#include "os.h"
+#include "vballoon/transport/mmio.h"
+
+using std::chrono::steady_clock;
+
+template <typename T>
+T must(vballoon::Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().message());
+  if constexpr (!std::is_void_v<T>) return *std::move(result);
+}
+
+class Machine {
+ public:
+  explicit Machine(const Options& options) : options_(options) {
+    lend_memory();
+    load_guest();
+    transport_ = make_transport();
+    if (own_thread_) catch_kicks();
+  }
+
+  // ---- 1. the machine ---------------------------------------------------------------------------
+ private:
+  // The same two mappings for the device and for KVM, with a hole between them.
+  void lend_memory() {
+    memory_ = must(vballoon::GuestMemory::borrow(
+        std::array{vballoon::BorrowedRegion{.bytes = low_.bytes(), .host = low_.address()},
+                   vballoon::BorrowedRegion{.guest_address = low_.bytes() + machine::kHoleBytes,
+                                            .bytes = high_.bytes(),
+                                            .host = high_.address()}}));
+    kvm_userspace_memory_region ram{};
+    for (const vballoon::MemoryRegion& region : memory_->regions()) {
+      ram.guest_phys_addr = region.guest_address;
+      ram.memory_size = region.bytes;
+      ram.userspace_addr = std::bit_cast<std::uint64_t>(region.host);
+      check(ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &ram), "KVM_SET_USER_MEMORY_REGION");
+      ++ram.slot;
+    }
+  }
+
+  // 32-bit protected mode with flat segments and no paging, at the first byte of the image.
+  void load_guest() {
+    std::ifstream file(GUEST_IMAGE, std::ios::binary);
+    const std::vector<char> image{std::istreambuf_iterator<char>(file), {}};
+    const machine::BootInfo boot{.low_bytes = low_.bytes(),
+                                 .high_start = low_.bytes() + machine::kHoleBytes,
+                                 .high_bytes = high_.bytes(),
+                                 .busy = options_.is("--busy", "yes", "no")};
+    if (image.empty() || !memory_->write(machine::kImage, std::as_bytes(std::span(image))) ||
+        !memory_->write(machine::kBootInfo, std::as_bytes(std::span(&boot, 1)))) {
+      throw std::runtime_error("there is no guest in " GUEST_IMAGE);
+    }
+    kvm_sregs system{};
+    check(ioctl(processor_.get(), KVM_GET_SREGS, &system), "KVM_GET_SREGS");
+    kvm_segment segment{
+        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1};
+    system.cs = segment;
+    segment.selector = 16;
+    segment.type = 3;  // data
+    system.ds = system.es = system.fs = system.gs = system.ss = segment;
+    system.cr0 |= 1;  // protected mode
+    check(ioctl(processor_.get(), KVM_SET_SREGS, &system), "KVM_SET_SREGS");
+    const kvm_regs registers{
+        .rcx = machine::kBootInfo, .rsp = machine::kStackTop, .rip = machine::kImage, .rflags = 2};
+    check(ioctl(processor_.get(), KVM_SET_REGS, &registers), "KVM_SET_REGS");
+  }
+
+  // ---- 2. the balloon ---------------------------------------------------------------------------
+
+  std::unique_ptr<vballoon::MmioTransport> make_transport() {
+    const auto strategy = vballoon::parse_discard_strategy(options_["--discard"]);
+    if (!strategy) throw Options::error();
+    vballoon::BalloonOptions device;
+    device.features = {vballoon::Feature::kMustTellHost, vballoon::Feature::kStatsVq};
+    if (chunks_) device.dialect = vballoon::Dialect::kScatterGather;
+    device.budget.pages = 4096;  // so that stop() need not wait for long
+    device.wake = [this](std::uint16_t) {
+      tell([this] { work_ = true; });
+      eventfd_write(kick_.get(), 1);
+    };
+    device.news = [this] { tell([] {}); };  // of the guest's: statistics, for one
+    device.log = [](vballoon::LogLevel, std::string_view text) {
+      std::printf("device: %s\n", std::string(text).c_str());
+    };
+    vballoon::MmioOptions registers;
+    registers.interrupt_line = [this](bool level) { tell([&] { interrupt_ = level; }); };
+    registers.queue_notify = [this](std::uint16_t) {  // not where kicks go to an eventfd
+      ++kicks_;
+      work_ = true;
+    };
+    return must(vballoon::MmioTransport::create(
+        memory_, vballoon::make_kernel_discarder({.strategy = *strategy}), device, registers));
+  }
+
+  // Has KVM turn what the guest writes to QueueNotify into an eventfd, without an exit.
+  void catch_kicks() {
+    const std::uint64_t first_register = low_.bytes() + machine::kBalloonOffset;
+    const kvm_ioeventfd kicks{
+        .addr = first_register + vballoon::kMmioQueueNotify, .len = 4, .fd = kick_.get()};
+    check(ioctl(vm_.get(), KVM_IOEVENTFD, &kicks), "KVM_IOEVENTFD");
+  }
+
+  void run_device(const std::stop_token& stop) {
+    const std::stop_callback leave(stop, [this] { eventfd_write(kick_.get(), 1); });
+    while (!stop.stop_requested()) {
+      eventfd_t kicks = 0;
+      eventfd_read(kick_.get(), &kicks);
+      kicks_ += kicks;
+      serve(stop);
+    }
+  }
+
+  void serve(const std::stop_token& stop) {
+    for (std::uint16_t queue = 0; queue < vballoon::kMaxBalloonQueues; ++queue) {
+      while (!stop.stop_requested() && balloon().process(queue)) {
+      }
+    }
+  }
+
+  // ---- 3. the processor -------------------------------------------------------------------------
+
+  void run_processor(const std::stop_token& stop) {
+    kvm_run& run = *std::bit_cast<kvm_run*>(run_.address());
+    run.immediate_exit = 0;
+    const std::stop_callback leave(stop, [&run, thread = pthread_self()] {
+      std::atomic_ref(run.immediate_exit) = 1;
+      pthread_kill(thread, SIGUSR1);
+    });
+    while (!stop.stop_requested()) {
+      if (!own_thread_ && work_.exchange(false)) serve(stop);
+      const int answer = ioctl(processor_.get(), KVM_RUN, 0);
+      if (answer < 0 && errno == EINTR) continue;
+      if (answer < 0 || run.exit_reason != KVM_EXIT_MMIO) return tell([this] { dead_ = true; });
+      ++exits_;
+      access(run.mmio, stop);
+    }
+  }
+
+  // The guest touched what is no memory: registers of the balloon, or of the platform.
+  void access(decltype(kvm_run::mmio)& mmio, const std::stop_token& stop) {
+    const std::uint64_t offset = mmio.phys_addr - low_.bytes();
+    const bool balloon = offset - machine::kBalloonOffset < vballoon::kMmioBytes;
+    std::uint64_t value = 0;
+    if (mmio.is_write != 0) {
+      std::memcpy(&value, mmio.data, mmio.len);
+      if (balloon) return transport_->write(offset - machine::kBalloonOffset, mmio.len, value);
+      return write_platform(offset - machine::kPlatformOffset, value);
+    }
+    if (balloon) value = transport_->read(offset - machine::kBalloonOffset, mmio.len);
+    if (offset == machine::kPlatformOffset + machine::kWait) {
+      std::unique_lock guard(lock_);
+      changed_.wait(guard, stop, [this] { return interrupt_ || (work_ && !own_thread_); });
+    }
+    std::memcpy(mmio.data, &value, mmio.len);
+  }
+
+  void write_platform(std::uint64_t which, std::uint64_t value) {
+    if (which == machine::kConsole) std::putchar(value);
+    if (which == machine::kWrites) guest_.writes = value;
+    if (which == machine::kResized) guest_.resized = steady_clock::now();
+    if (which == machine::kFailures) guest_.failures = value;
+    if (which == machine::kFailures) tell([this] { ++guest_.steps; });
+  }
+
+  // ---- 4. control -------------------------------------------------------------------------------
+ public:
+  // What the guest has said, complete after each step.
+  struct Guest {
+    unsigned steps = 0;
+    std::uint64_t failures = 0, writes = 0;
+    steady_clock::time_point resized = {};
+  };
+
+  void start() {
+    processor_thread_ = std::jthread([this](const std::stop_token& stop) { run_processor(stop); });
+    if (!own_thread_) return;
+    device_thread_ = std::jthread([this](const std::stop_token& stop) { run_device(stop); });
+  }
+  // Between two instructions of the guest, and between two turns of the device.
+  void stop() {
+    processor_thread_ = {};  // asks the thread to stop, and waits until it has
+    device_thread_ = {};
+  }
+  // The device of a stopped machine goes, and another one goes on in its place.
+  void migrate() {
+    const std::vector<std::byte> state = transport_->save();
+    transport_.reset();
+    transport_ = make_transport();
+    must(transport_->restore(state));
+  }
+
+  Guest wait_for_step(unsigned steps) {
+    wait_until([&] { return guest_.steps == steps; });
+    return guest_;
+  }
+  vballoon::BalloonStats ask_for_stats() {
+    must(balloon().request_stats(std::chrono::seconds(10)));
+    wait_until([&] { return !balloon().stats().requested; });
+    return balloon().stats().latest.value_or(vballoon::BalloonStats());
+  }
+
+  vballoon::BalloonDevice& balloon() { return transport_->device(); }
+  std::uint64_t memory_bytes() const { return memory_->bytes(); }
+  std::uint64_t resident_bytes() const { return low_.resident_bytes() + high_.resident_bytes(); }
+  std::uint64_t exits() const { return exits_; }
+  std::uint64_t kicks() const { return kicks_; }
+
+ private:
+  // Changes what others wait for.
+  template <typename Change>
+  void tell(Change change) {
+    const std::lock_guard guard(lock_);
+    change();
+    changed_.notify_all();
+  }
+  template <typename Condition>
+  void wait_until(Condition holds) {
+    std::unique_lock guard(lock_);
+    changed_.wait_for(guard, std::chrono::minutes(5), [&] { return holds() || dead_; });
+    if (!holds()) throw std::runtime_error("the guest has stopped, or does not answer");
+  }
+
+  static constexpr int kRam = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const Options options_;
+  const bool own_thread_ = options_.is("--device", "thread", "exits");
+  const bool chunks_ = options_.is("--mode", "chunk", "pfn");
+  const Mapping low_{options_.memory_bytes() / 2, kRam}, high_{low_.bytes(), kRam};
+  std::shared_ptr<const vballoon::GuestMemory> memory_;
+  const Fd kvm_{open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm"};
+  const Fd vm_{ioctl(kvm_.get(), KVM_CREATE_VM, 0), "KVM_CREATE_VM"};
+  const Fd processor_{ioctl(vm_.get(), KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU"};
+  const Fd kick_{eventfd(0, EFD_CLOEXEC), "eventfd"};
+  const Mapping run_{std::size_t(ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0)), MAP_SHARED,
+                     processor_.get()};
+  std::unique_ptr<vballoon::MmioTransport> transport_;
+
+  std::mutex lock_;
+  std::condition_variable_any changed_;
+  bool interrupt_ = false;          // the level of the balloon's line
+  bool dead_ = false;               // the processor cannot go on
+  std::atomic<bool> work_ = false;  // there may be work for a device that has no thread
+  std::atomic<std::uint64_t> exits_ = 0, kicks_ = 0;
+  Guest guest_;
+  std::jthread device_thread_, processor_thread_;  // the first to go
+};
+
+// ---- 5. a run of the program --------------------------------------------------------------------
+
+struct Checks {
+  unsigned held = 0, failed = 0;
+  void hold(bool holds, const char* what) {
+    ++(holds ? held : failed);
+    if (!holds) std::printf("FAILED: %s\n", what);
+  }
+};
+
+double mib(std::uint64_t bytes) { return double(bytes) / (1 << 20); }
+
+// As soon as half of what the balloon is to hold is in it.
+void migrate_at_half(Machine& machine, Checks& checks) {
+  const std::uint64_t pages = machine.balloon().target_pages();
+  while (machine.balloon().ballooned_pages() < pages / 2) std::this_thread::yield();
+  machine.stop();
+  const std::uint64_t there = machine.balloon().ballooned_pages();
+  std::printf("migrating with %.0f MiB in the balloon\n", mib(there * vballoon::kPageSize));
+  machine.migrate();
+  checks.hold(there > 0 && there < pages, "the balloon was on its way");
+  checks.hold(machine.balloon().ballooned_pages() == there, "the new device knows the balloon");
+  machine.start();
+}
+
+// Asks for a size of the balloon, waits for the guest, and asks everybody what has come of it.
+void take_step(Machine& machine, const Step& step, unsigned number, bool migrate, Checks& checks) {
+  const auto asked = steady_clock::now();
+  must(machine.balloon().set_target_bytes(step.target_bytes));
+  if (migrate) migrate_at_half(machine, checks);
+  const Machine::Guest guest = machine.wait_for_step(number);
+  const vballoon::BalloonStats stats = machine.ask_for_stats();
+
+  const std::uint64_t pages = step.target_bytes / vballoon::kPageSize;
+  const double expected = mib(machine.memory_bytes() - step.target_bytes);
+  const double resident = mib(machine.resident_bytes());
+  const auto in_use = stats.value(vballoon::StatTag::kTotalMemory).value_or(0) -
+                      stats.value(vballoon::StatTag::kFreeMemory).value_or(0);
+  checks.hold(guest.failures == 0, "the guest's memory is as it was");
+  checks.hold(machine.balloon().actual_pages() == pages, "the guest is where it was sent");
+  checks.hold(machine.balloon().ballooned_pages() == pages, "the device has booked as much");
+  checks.hold(in_use == step.target_bytes, "the guest's statistics say so too");
+  checks.hold(std::abs(resident - expected) <= expected / 100, "the kernel has got the memory");
+
+  const std::chrono::duration<double, std::milli> took = guest.resized - asked;
+  std::printf("balloon %5.0f MiB in %6.0f ms, resident %7.2f MiB (%+.2f %%), %" PRIu64
+              " exits, %" PRIu64 " kicks, %.1f writes/ms\n",
+              mib(step.target_bytes), took.count(), resident, 100 * (resident / expected - 1),
+              machine.exits(), machine.kicks(), guest.writes / took.count());
+}
+
+void check_device(const vballoon::BalloonMetrics& metrics, Checks& checks) {
+  const std::chrono::duration<double, std::micro> discarding = metrics.stages.discard;
+  std::printf("device: %.0f MiB inflated, %.0f MiB deflated, %.0f MiB freed by %" PRIu64
+              " calls in %.0f ms (%.3f us a page), %" PRIu64 " interrupts\n",
+              mib(metrics.inflated_bytes), mib(metrics.deflated_bytes), mib(metrics.freed_bytes),
+              metrics.discard_calls, discarding.count() / 1000,
+              discarding.count() * vballoon::kPageSize / double(metrics.freed_bytes),
+              metrics.notifications);
+  const auto mistakes = std::accumulate(metrics.errors.begin(), metrics.errors.end(), 0u);
+  checks.hold(metrics.freed_bytes == metrics.inflated_bytes, "the kernel took all that was named");
+  checks.hold(mistakes == 0, "the guest made no mistake");
+}
+
+int run(const Options& options) {
+  Checks checks;
+  Machine machine(options);
+  machine.start();
+  unsigned steps = 1;
+  checks.hold(machine.wait_for_step(steps).failures == 0, "the guest has booted");
+  const auto booted = steady_clock::now();
+  bool migrate = options.is("--migrate", "yes", "no");
+  for (const Step& step : options.schedule()) {
+    if (step.target_bytes / vballoon::kPageSize == machine.balloon().target_pages()) continue;
+    std::this_thread::sleep_until(booted + step.at);
+    take_step(machine, step, ++steps, std::exchange(migrate, false), checks);
+  }
+  machine.stop();
+  check_device(machine.balloon().metrics(), checks);
+  std::printf("%u checks held, %u failed\n", checks.held, checks.failed);
+  return checks.failed == 0 ? 0 : 1;
+}
+
+int main(int argc, char** argv) try {
+  std::signal(SIGUSR1, [](int) {});  // interrupts KVM_RUN
+  return run(Options(std::span(argv, argv + argc).subspan(1)));
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return 2;
+}
