@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "vballoon/balloon_registers.h"
@@ -183,6 +184,8 @@ struct BalloonMetrics {
   [[nodiscard]] std::uint64_t count(Errc code) const {
     return errors[static_cast<std::size_t>(code)];
   }
+  // The reasons that were counted at all, and how often, in the order of Errc.
+  [[nodiscard]] VBALLOON_EXPORT std::vector<std::pair<Errc, std::uint64_t>> counted_errors() const;
 };
 
 // Where a round of free page hints stands (5.5.6.5).

@@ -97,6 +97,14 @@ std::string objection(const BalloonOptions& options) {
 
 }  // namespace
 
+std::vector<std::pair<Errc, std::uint64_t>> BalloonMetrics::counted_errors() const {
+  std::vector<std::pair<Errc, std::uint64_t>> counted;
+  for (std::size_t code = 0; code < errors.size(); ++code) {
+    if (errors[code] != 0) counted.emplace_back(static_cast<Errc>(code), errors[code]);
+  }
+  return counted;
+}
+
 BalloonDevice::Impl::Impl(std::shared_ptr<const GuestMemory> memory_in,
                           std::unique_ptr<Discarder> discarder_in, BalloonOptions options_in)
     : memory(std::move(memory_in)),

@@ -302,12 +302,7 @@ class Rig {
   std::uint64_t errors(Errc code) const { return device_->metrics().count(code); }
   // The only things that are counted as wrong.
   std::vector<std::pair<Errc, std::uint64_t>> all_errors() const {
-    std::vector<std::pair<Errc, std::uint64_t>> all;
-    const BalloonMetrics metrics = device_->metrics();
-    for (std::size_t i = 0; i < kErrcCount; ++i) {
-      if (metrics.errors[i] != 0) all.emplace_back(static_cast<Errc>(i), metrics.errors[i]);
-    }
-    return all;
+    return device_->metrics().counted_errors();
   }
   int interrupts(std::uint16_t index) {
     take_interrupts();

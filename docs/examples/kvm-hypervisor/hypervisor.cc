@@ -17,7 +17,6 @@
 #include <cstring>
 #include <fstream>
 #include <mutex>
-#include <numeric>
 #include <thread>
 
 #include "guest/machine.h"
@@ -39,7 +38,7 @@ class Machine {
     lend_memory();
     load_guest();
     transport_ = make_transport();
-    if (own_thread_) catch_kicks();
+    if (!options_.exits) catch_kicks();
   }
 
   // ---- 1. the machine ---------------------------------------------------------------------------
@@ -68,7 +67,7 @@ class Machine {
     const machine::BootInfo boot{.low_bytes = low_.bytes(),
                                  .high_start = low_.bytes() + machine::kHoleBytes,
                                  .high_bytes = high_.bytes(),
-                                 .busy = options_.is("--busy", "yes", "no")};
+                                 .busy = options_.busy};
     if (image.empty() || !memory_->write(machine::kImage, std::as_bytes(std::span(image))) ||
         !memory_->write(machine::kBootInfo, std::as_bytes(std::span(&boot, 1)))) {
       throw std::runtime_error("there is no guest in " GUEST_IMAGE);
@@ -91,11 +90,9 @@ class Machine {
   // ---- 2. the balloon ---------------------------------------------------------------------------
 
   std::unique_ptr<vballoon::MmioTransport> make_transport() {
-    const auto strategy = vballoon::parse_discard_strategy(options_["--discard"]);
-    if (!strategy) throw Options::error();
     vballoon::BalloonOptions device;
     device.features = {vballoon::Feature::kMustTellHost, vballoon::Feature::kStatsVq};
-    if (chunks_) device.dialect = vballoon::Dialect::kScatterGather;
+    if (options_.chunks) device.dialect = vballoon::Dialect::kScatterGather;
     device.budget.pages = 4096;  // so that stop() need not wait for long
     device.wake = [this](std::uint16_t) {
       tell([this] { work_ = true; });
@@ -112,14 +109,14 @@ class Machine {
       work_ = true;
     };
     return must(vballoon::MmioTransport::create(
-        memory_, vballoon::make_kernel_discarder({.strategy = *strategy}), device, registers));
+        memory_, vballoon::make_kernel_discarder({.strategy = options_.discard}), device,
+        registers));
   }
 
   // Has KVM turn what the guest writes to QueueNotify into an eventfd, without an exit.
   void catch_kicks() {
-    const std::uint64_t first_register = low_.bytes() + machine::kBalloonOffset;
     const kvm_ioeventfd kicks{
-        .addr = first_register + vballoon::kMmioQueueNotify, .len = 4, .fd = kick_.get()};
+        .addr = low_.bytes() + vballoon::kMmioQueueNotify, .len = 4, .fd = kick_.get()};
     check(ioctl(vm_.get(), KVM_IOEVENTFD, &kicks), "KVM_IOEVENTFD");
   }
 
@@ -150,7 +147,7 @@ class Machine {
       pthread_kill(thread, SIGUSR1);
     });
     while (!stop.stop_requested()) {
-      if (!own_thread_ && work_.exchange(false)) serve(stop);
+      if (options_.exits && work_.exchange(false)) serve(stop);
       const int answer = ioctl(processor_.get(), KVM_RUN, 0);
       if (answer < 0 && errno == EINTR) continue;
       if (answer < 0 || run.exit_reason != KVM_EXIT_MMIO) return tell([this] { dead_ = true; });
@@ -162,17 +159,17 @@ class Machine {
   // The guest touched what is no memory: registers of the balloon, or of the platform.
   void access(decltype(kvm_run::mmio)& mmio, const std::stop_token& stop) {
     const std::uint64_t offset = mmio.phys_addr - low_.bytes();
-    const bool balloon = offset - machine::kBalloonOffset < vballoon::kMmioBytes;
+    const std::uint64_t platform = offset - machine::kPlatformOffset;
     std::uint64_t value = 0;
     if (mmio.is_write != 0) {
       std::memcpy(&value, mmio.data, mmio.len);
-      if (balloon) return transport_->write(offset - machine::kBalloonOffset, mmio.len, value);
-      return write_platform(offset - machine::kPlatformOffset, value);
+      if (offset >= vballoon::kMmioBytes) return write_platform(platform, value);
+      return transport_->write(offset, mmio.len, value);
     }
-    if (balloon) value = transport_->read(offset - machine::kBalloonOffset, mmio.len);
-    if (offset == machine::kPlatformOffset + machine::kWait) {
+    if (offset < vballoon::kMmioBytes) value = transport_->read(offset, mmio.len);
+    if (platform == machine::kWait) {
       std::unique_lock guard(lock_);
-      changed_.wait(guard, stop, [this] { return interrupt_ || (work_ && !own_thread_); });
+      changed_.wait(guard, stop, [this] { return interrupt_ || (work_ && options_.exits); });
     }
     std::memcpy(mmio.data, &value, mmio.len);
   }
@@ -189,14 +186,13 @@ class Machine {
  public:
   // What the guest has said, complete after each step.
   struct Guest {
-    unsigned steps = 0;
-    std::uint64_t failures = 0, writes = 0;
+    std::uint64_t steps = 0, failures = 0, writes = 0;
     steady_clock::time_point resized = {};
   };
 
   void start() {
     processor_thread_ = std::jthread([this](const std::stop_token& stop) { run_processor(stop); });
-    if (!own_thread_) return;
+    if (options_.exits) return;
     device_thread_ = std::jthread([this](const std::stop_token& stop) { run_device(stop); });
   }
   // Between two instructions of the guest, and between two turns of the device.
@@ -212,7 +208,7 @@ class Machine {
     must(transport_->restore(state));
   }
 
-  Guest wait_for_step(unsigned steps) {
+  Guest wait_for_step(std::size_t steps) {
     wait_until([&] { return guest_.steps == steps; });
     return guest_;
   }
@@ -223,7 +219,6 @@ class Machine {
   }
 
   vballoon::BalloonDevice& balloon() { return transport_->device(); }
-  std::uint64_t memory_bytes() const { return memory_->bytes(); }
   std::uint64_t resident_bytes() const { return low_.resident_bytes() + high_.resident_bytes(); }
   std::uint64_t exits() const { return exits_; }
   std::uint64_t kicks() const { return kicks_; }
@@ -245,16 +240,14 @@ class Machine {
 
   static constexpr int kRam = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   const Options options_;
-  const bool own_thread_ = options_.is("--device", "thread", "exits");
-  const bool chunks_ = options_.is("--mode", "chunk", "pfn");
-  const Mapping low_{options_.memory_bytes() / 2, kRam}, high_{low_.bytes(), kRam};
+  const Mapping low_{options_.memory_bytes / 2, kRam}, high_{low_.bytes(), kRam};
   std::shared_ptr<const vballoon::GuestMemory> memory_;
   const Fd kvm_{open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm"};
   const Fd vm_{ioctl(kvm_.get(), KVM_CREATE_VM, 0), "KVM_CREATE_VM"};
   const Fd processor_{ioctl(vm_.get(), KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU"};
   const Fd kick_{eventfd(0, EFD_CLOEXEC), "eventfd"};
-  const Mapping run_{std::size_t(ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0)), MAP_SHARED,
-                     processor_.get()};
+  const Mapping run_ = Mapping(check(ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_RUN"),
+                               MAP_SHARED, processor_.get());
   std::unique_ptr<vballoon::MmioTransport> transport_;
 
   std::mutex lock_;
@@ -277,72 +270,74 @@ struct Checks {
   }
 };
 
-double mib(std::uint64_t bytes) { return double(bytes) / (1 << 20); }
+double mib(std::uint64_t bytes) { return bytes / 1048576.0; }
 
 // As soon as half of what the balloon is to hold is in it.
 void migrate_at_half(Machine& machine, Checks& checks) {
   const std::uint64_t pages = machine.balloon().target_pages();
-  while (machine.balloon().ballooned_pages() < pages / 2) std::this_thread::yield();
+  for (int ms = 0; machine.balloon().ballooned_pages() < pages / 2 && ms < 60'000; ++ms) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   machine.stop();
   const std::uint64_t there = machine.balloon().ballooned_pages();
   std::printf("migrating with %.0f MiB in the balloon\n", mib(there * vballoon::kPageSize));
-  machine.migrate();
   checks.hold(there > 0 && there < pages, "the balloon was on its way");
+  machine.migrate();
   checks.hold(machine.balloon().ballooned_pages() == there, "the new device knows the balloon");
   machine.start();
 }
 
-// Asks for a size of the balloon, waits for the guest, and asks everybody what has come of it.
-void take_step(Machine& machine, const Step& step, unsigned number, bool migrate, Checks& checks) {
+// Asks for a size of the balloon, waits for the guest, and asks everybody what came of it.
+void take_step(Machine& machine, const Options& options, std::size_t number, Checks& checks) {
+  const Step& step = options.schedule[number];
   const auto asked = steady_clock::now();
   must(machine.balloon().set_target_bytes(step.target_bytes));
-  if (migrate) migrate_at_half(machine, checks);
-  const Machine::Guest guest = machine.wait_for_step(number);
+  if (options.migrate && number == 0) migrate_at_half(machine, checks);
+  const Machine::Guest guest = machine.wait_for_step(number + 2);  // booting was the first
   const vballoon::BalloonStats stats = machine.ask_for_stats();
 
   const std::uint64_t pages = step.target_bytes / vballoon::kPageSize;
-  const double expected = mib(machine.memory_bytes() - step.target_bytes);
+  const double expected = mib(options.memory_bytes - step.target_bytes);
   const double resident = mib(machine.resident_bytes());
-  const auto in_use = stats.value(vballoon::StatTag::kTotalMemory).value_or(0) -
-                      stats.value(vballoon::StatTag::kFreeMemory).value_or(0);
+  const auto gone = stats.value(vballoon::StatTag::kTotalMemory).value_or(0) -
+                    stats.value(vballoon::StatTag::kFreeMemory).value_or(0);
+  const std::chrono::duration<double, std::milli> took = guest.resized - asked;
+  std::printf("balloon %4.0f MiB in %6.0f ms, resident %7.2f MiB (%+.2f %%); so far %" PRIu64
+              " exits, %" PRIu64 " kicks\n",
+              mib(step.target_bytes), took.count(), resident, 100 * (resident / expected - 1),
+              machine.exits(), machine.kicks());
+  if (guest.writes != 0) std::printf("guest: %.0f writes/ms\n", guest.writes / took.count());
   checks.hold(guest.failures == 0, "the guest's memory is as it was");
   checks.hold(machine.balloon().actual_pages() == pages, "the guest is where it was sent");
   checks.hold(machine.balloon().ballooned_pages() == pages, "the device has booked as much");
-  checks.hold(in_use == step.target_bytes, "the guest's statistics say so too");
+  checks.hold(gone == step.target_bytes, "the guest's statistics say so too");
   checks.hold(std::abs(resident - expected) <= expected / 100, "the kernel has got the memory");
-
-  const std::chrono::duration<double, std::milli> took = guest.resized - asked;
-  std::printf("balloon %5.0f MiB in %6.0f ms, resident %7.2f MiB (%+.2f %%), %" PRIu64
-              " exits, %" PRIu64 " kicks, %.1f writes/ms\n",
-              mib(step.target_bytes), took.count(), resident, 100 * (resident / expected - 1),
-              machine.exits(), machine.kicks(), guest.writes / took.count());
 }
 
 void check_device(const vballoon::BalloonMetrics& metrics, Checks& checks) {
   const std::chrono::duration<double, std::micro> discarding = metrics.stages.discard;
-  std::printf("device: %.0f MiB inflated, %.0f MiB deflated, %.0f MiB freed by %" PRIu64
-              " calls in %.0f ms (%.3f us a page), %" PRIu64 " interrupts\n",
+  std::printf("device: inflated %.0f MiB, deflated %.0f MiB, freed %.0f MiB by %" PRIu64
+              " calls, %.3f us a page; %" PRIu64 " interrupts\n",
               mib(metrics.inflated_bytes), mib(metrics.deflated_bytes), mib(metrics.freed_bytes),
-              metrics.discard_calls, discarding.count() / 1000,
-              discarding.count() * vballoon::kPageSize / double(metrics.freed_bytes),
+              metrics.discard_calls,
+              discarding.count() / (metrics.freed_bytes / vballoon::kPageSize),
               metrics.notifications);
-  const auto mistakes = std::accumulate(metrics.errors.begin(), metrics.errors.end(), 0u);
+  for (const auto& [reason, times] : metrics.counted_errors()) {
+    std::printf("device: %" PRIu64 " times: %s\n", times, std::string(to_string(reason)).c_str());
+  }
   checks.hold(metrics.freed_bytes == metrics.inflated_bytes, "the kernel took all that was named");
-  checks.hold(mistakes == 0, "the guest made no mistake");
+  checks.hold(metrics.counted_errors().empty(), "the guest made no mistake");
 }
 
 int run(const Options& options) {
   Checks checks;
   Machine machine(options);
   machine.start();
-  unsigned steps = 1;
-  checks.hold(machine.wait_for_step(steps).failures == 0, "the guest has booted");
+  checks.hold(machine.wait_for_step(1).failures == 0, "the guest has booted");
   const auto booted = steady_clock::now();
-  bool migrate = options.is("--migrate", "yes", "no");
-  for (const Step& step : options.schedule()) {
-    if (step.target_bytes / vballoon::kPageSize == machine.balloon().target_pages()) continue;
-    std::this_thread::sleep_until(booted + step.at);
-    take_step(machine, step, ++steps, std::exchange(migrate, false), checks);
+  for (std::size_t i = 0; i < options.schedule.size(); ++i) {
+    std::this_thread::sleep_until(booted + options.schedule[i].at);
+    take_step(machine, options, i, checks);
   }
   machine.stop();
   check_device(machine.balloon().metrics(), checks);

@@ -23,8 +23,7 @@ class Fd {
  public:
   Fd(int fd, const char* call) : fd_(check(fd, call)) {}
   ~Fd() { close(fd_); }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
+  Fd& operator=(Fd&&) = delete;  // nor can it be copied
   [[nodiscard]] int get() const { return fd_; }
 
  private:
@@ -38,8 +37,7 @@ class Mapping {
     if (address_ == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
   }
   ~Mapping() { munmap(address_, bytes_); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
+  Mapping& operator=(Mapping&&) = delete;  // nor can it be copied
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
   [[nodiscard]] void* address() const { return address_; }
 

@@ -44,8 +44,8 @@ class Guest {
  public:
   explicit Guest(const machine::BootInfo& boot)
       : busy_(boot.busy),
-        balloon_(static_cast<u32>(boot.low_bytes) + machine::kBalloonOffset),
-        platform_(static_cast<u32>(boot.low_bytes) + machine::kPlatformOffset),
+        balloon_(static_cast<u32>(boot.low_bytes)),
+        platform_(balloon_ + machine::kPlatformOffset),
         high_start_(static_cast<u32>(boot.high_start)),
         low_pages_(static_cast<u32>(boot.low_bytes - machine::kPoolStart) >> kPageShift),
         pages_(low_pages_ + (static_cast<u32>(boot.high_bytes) >> kPageShift)) {}

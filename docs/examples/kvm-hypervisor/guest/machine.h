@@ -12,13 +12,13 @@ inline constexpr unsigned kImage = 0x10000;       // the flat image, begins with
 inline constexpr unsigned kWork = 0x80000;        // what a busy guest keeps writing to
 inline constexpr unsigned kPoolStart = 0x100000;  // from here on it is the guest's to give away
 
-// RAM begins at 0, ends for a hole, and goes on behind it. The devices are in the hole.
+// RAM begins at 0, ends for a hole, and goes on behind it. The hole begins with the registers of
+// the balloon; those of the platform follow.
 inline constexpr unsigned kHoleBytes = 512u << 20;
-inline constexpr unsigned kBalloonOffset = 0;         // in the hole: registers of virtio-mmio
-inline constexpr unsigned kPlatformOffset = 0x10000;  // in the hole: the registers below
+inline constexpr unsigned kPlatformOffset = 0x10000;
 
 struct BootInfo {
-  unsigned long long low_bytes;   // RAM in front of the hole
+  unsigned long long low_bytes;   // RAM in front of the hole, and where that begins
   unsigned long long high_start;  // where it goes on
   unsigned long long high_bytes;  // and how much there is
   bool busy;                      // write to memory while the device works
