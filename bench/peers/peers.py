@@ -117,6 +117,9 @@ class Qemu(Peer):
 class Vballoon(Peer):
     """`vballoon serve` is a process of its own; Linux runs as a process too (user-mode-linux)."""
 
+    # What QEMU offers by default. With free page reports the guest would give its memory back before it is asked.
+    FEATURES = "stats-vq,page-poison,indirect-desc,event-idx"
+
     def __init__(self, command, image, guest_bytes, folder):
         super().__init__(image, guest_bytes, folder)
         self._command = command
@@ -128,8 +131,9 @@ class Vballoon(Peer):
     def _start(self):
         device_path = self._folder / "device.sock"
         with open(self._log_path, "wb") as log:
-            self.device_pid = self._run([self._command, "serve", "--socket", device_path, "--control",
-                                         self._control_path], stdout=log, stderr=log).pid
+            self.device_pid = self._run([
+                self._command, "serve", "--socket", device_path, "--control", self._control_path,
+                "--features", self.FEATURES], stdout=log, stderr=log).pid
         self._wait_for(device_path)
         # The guest's memory is a file there, which has to be on a file system in memory.
         memory = {**os.environ, "TMPDIR": "/dev/shm"}
