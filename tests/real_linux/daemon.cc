@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "real_linux/daemon.h"
 
+#include <signal.h>
+
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
@@ -28,6 +30,12 @@ Daemon::Daemon(const ScratchDirectory& directory, const std::vector<std::string>
   if (!listens || !control_) {
     throw std::runtime_error("the daemon does not start:\n" + process_->output());
   }
+}
+
+Daemon::~Daemon() {
+  if (!process_->running()) return;
+  process_->signal(SIGTERM);
+  EXPECT_EQ(process_->wait_for_end(kSoon), 0) << process_->output();
 }
 
 void Daemon::set_target(std::uint64_t bytes) {

@@ -17,6 +17,10 @@ class Daemon {
  public:
   // Returns when the daemon listens; throws when it does not.
   Daemon(const ScratchDirectory& directory, const std::vector<std::string>& options);
+  // Asks it to end, unless it has, and expects that it does so in order.
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
 
   [[nodiscard]] const std::string& socket() const { return socket_; }
   [[nodiscard]] Process& process() { return *process_; }
