@@ -110,8 +110,7 @@ Session::~Session() {
   device_.write_status(0);
   forget_rings();
   poll_.remove(backend_.get());
-  const auto nothing = GuestMemory::borrow({});
-  if (nothing) static_cast<void>(device_.set_memory(*nothing));
+  static_cast<void>(take(MemoryTable()));
 }
 
 // ---- messages ----------------------------------------------------------------------------------
@@ -346,22 +345,34 @@ Result<Session::Reply> Session::rem_mem_reg(Message& message) {
   return Reply();
 }
 
-// The device goes on in other memory, with its rings wherever their addresses lie there.
 Result<void> Session::use(MemoryTable table) {
+  if (auto taken = take(table); !taken) return taken;
+  memory_ = std::move(table);
+  if (memory_changed_) memory_changed_();
+  return {};
+}
+
+// The device goes on in other memory, with its rings wherever their addresses lie there. A target
+// beyond it waits for memory that is still to come, region by region perhaps, or by the next front
+// end; unless it was set to something else meanwhile.
+Result<void> Session::take(const MemoryTable& table) {
   auto memory = table.guest_memory();
   if (!memory) return tl::unexpected(memory.error());
   const std::uint64_t pages = (*memory)->page_count();
-  if (pages != 0 && device_.target_pages() > pages) {
+  const std::uint64_t target = device_.target_pages();
+  const std::uint64_t wanted = lowered_ && lowered_->to == target ? lowered_->from : target;
+  const std::uint64_t fits = pages == 0 ? wanted : std::min(wanted, pages);
+  if (fits < target) {
     log_.warn("front end: less memory than the target of the balloon, which is lowered to it");
-    if (auto lowered = device_.set_target_pages(pages); !lowered) return lowered;
+    if (auto lowered = device_.set_target_pages(fits); !lowered) return lowered;
   }
   auto done = device_.set_memory(*memory, [&](std::uint16_t index, const QueueConfig&) {
     return place(rings_[index], table);
   });
   if (!done) return done;
-  memory_ = std::move(table);
-  if (memory_changed_) memory_changed_();
-  return {};
+  lowered_.reset();
+  if (fits < wanted) lowered_ = LoweredTarget{wanted, fits};
+  return fits > target ? device_.set_target_pages(fits) : done;
 }
 
 // ---- to the front end --------------------------------------------------------------------------

@@ -87,6 +87,7 @@ class Session {
   [[nodiscard]] Result<Reply> add_mem_reg(Message& message);
   [[nodiscard]] Result<Reply> rem_mem_reg(Message& message);
   [[nodiscard]] Result<void> use(MemoryTable table);
+  [[nodiscard]] Result<void> take(const MemoryTable& table);
 
   [[nodiscard]] Result<Reply> set_vring_num(Message& message);
   [[nodiscard]] Result<Reply> set_vring_addr(Message& message);
@@ -125,6 +126,12 @@ class Session {
   std::uint64_t protocol_features_ = 0;
   std::optional<std::uint64_t> accepted_;  // by SET_FEATURES, with the bit of protocol features
   MemoryTable memory_;
+  // A target that memory was too small for, and what it was lowered to.
+  struct LoweredTarget {
+    std::uint64_t from = 0;
+    std::uint64_t to = 0;
+  };
+  std::optional<LoweredTarget> lowered_;
   std::array<Ring, kMaxBalloonQueues> rings_;
   std::uint32_t to_serve_ = 0;  // a bit for each queue
   UniqueFd backend_;            // to the front end

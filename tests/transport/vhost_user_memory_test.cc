@@ -109,6 +109,33 @@ TEST_F(VhostUserMemoryTest, TargetIsLoweredToTheMemoryThatThereIs) {
   EXPECT_THAT(back_end_.log, ElementsAre(HasSubstr("target")));
 }
 
+TEST_F(VhostUserMemoryTest, LoweredTargetComesBackWithTheMemory) {
+  ASSERT_TRUE(back_end_.device().set_target_pages(0x600));
+  guest_.start().front_end().share({SharedGuestMemory::kHigh});
+  ASSERT_EQ(back_end_.device().target_pages(), 0x400u);
+
+  guest_.front_end().share(SharedGuestMemory::regions());
+
+  EXPECT_EQ(back_end_.device().target_pages(), 0x600u);
+}
+
+TEST_F(VhostUserMemoryTest, TargetThatWasSetMeanwhileStays) {
+  ASSERT_TRUE(back_end_.device().set_target_pages(0x600));
+  guest_.start().front_end().share({SharedGuestMemory::kHigh});
+  ASSERT_TRUE(back_end_.device().set_target_pages(0x100));
+
+  guest_.front_end().share(SharedGuestMemory::regions());
+
+  EXPECT_EQ(back_end_.device().target_pages(), 0x100u);
+}
+
+TEST_F(VhostUserMemoryTest, LoweredTargetIsThereForTheNextFrontEnd) {
+  ASSERT_TRUE(back_end_.device().set_target_pages(0x10000));
+  guest_.start().front_end().die();
+
+  EXPECT_EQ(back_end_.device().target_pages(), 0x10000u);
+}
+
 TEST_F(VhostUserMemoryTest, PagesThatBothTablesHaveStayInTheBalloon) {
   guest_.start().inflate({5, 0x801});
 
@@ -239,6 +266,15 @@ TEST_F(VhostUserSlotsTest, RegionsComeOneByOne) {
 
   EXPECT_THAT(back_end_.memory_bytes, ElementsAre(4 * kMiB, 8 * kMiB));
   EXPECT_EQ(back_end_.device().ballooned_pages(), 2u);
+}
+
+// QEMU begins with a region of 640 KiB.
+TEST_F(VhostUserSlotsTest, TargetBeyondTheFirstRegionIsKept) {
+  ASSERT_TRUE(back_end_.device().set_target_pages(0x600));
+
+  guest_.start();
+
+  EXPECT_EQ(back_end_.device().target_pages(), 0x600u);
 }
 
 TEST_F(VhostUserSlotsTest, RegionThatGoesTakesItsPagesOutOfTheBalloon) {
