@@ -50,7 +50,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::create(const std::string& 
 Result<std::unique_ptr<ControlServer>> ControlServer::create(int listener, BalloonDevice& device,
                                                              ControlOptions options) {
   std::unique_ptr<ControlServer> server(
-      new ControlServer(Listener(FileDescriptor(listener)), device, std::move(options)));
+      new ControlServer(Listener(UniqueFd(listener)), device, std::move(options)));
   if (auto opened = server->open(); !opened) return tl::unexpected(opened.error());
   return server;
 }
@@ -137,8 +137,7 @@ void ControlServer::look() {
 
 void ControlServer::accept_clients() {
   for (std::size_t i = 0; i < kMaxClients; ++i) {
-    FileDescriptor socket(
-        ::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    UniqueFd socket(::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     const int fd = socket.get();
     if (fd < 0) {
       const bool nobody = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "balloon_control.h"
+#include "base/unique_fd.h"
 #include "control_options.h"
 #include "device/limited_log.h"
 #include "qmp_session.h"
@@ -51,7 +52,7 @@ class ControlServer {
 
  private:
   struct Client {
-    FileDescriptor socket;
+    UniqueFd socket;
     QmpSession session;
     std::uint32_t interest = 0;  // what epoll was told
     bool finished = false;       // it sends no more
@@ -78,9 +79,9 @@ class ControlServer {
   std::string version_;
   LimitedLog log_;
   BalloonControl control_;
-  FileDescriptor epoll_;
-  FileDescriptor timer_;
-  FileDescriptor news_fd_;
+  UniqueFd epoll_;
+  UniqueFd timer_;
+  UniqueFd news_fd_;
   std::atomic<bool> news_pending_{false};
   std::map<int, Client> clients_;  // by their descriptor
   std::optional<std::chrono::nanoseconds> accept_again_;

@@ -89,7 +89,9 @@ Result<int> listen_on_unix_socket(const std::string& path) {
   const auto* const bound = reinterpret_cast<const sockaddr*>(&address);
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener) return fail(Errc::kInvalidArgument, "Unix socket", errno);
-  int outcome = bind(listener.get(), bound, sizeof(address));
+  // The file gets the mode of the socket, so that there is no moment at which others may connect.
+  int outcome = fchmod(listener.get(), S_IRUSR | S_IWUSR);
+  if (outcome == 0) outcome = bind(listener.get(), bound, sizeof(address));
   if (outcome != 0 && errno == EADDRINUSE) {
     struct stat file {};
     if (stat(path.c_str(), &file) != 0 || !S_ISSOCK(file.st_mode)) {

@@ -47,7 +47,7 @@ class Client {
     return sent < 0 ? 0 : static_cast<std::size_t>(sent);
   }
   void finish() { ::shutdown(socket_.get(), SHUT_WR); }
-  void close() { socket_ = FileDescriptor(); }
+  void close() { socket_ = UniqueFd(); }
   // What has come.
   std::string read() {
     std::string all;
@@ -63,7 +63,7 @@ class Client {
   [[nodiscard]] bool closed() const { return closed_; }
 
  private:
-  FileDescriptor socket_;
+  UniqueFd socket_;
   bool closed_ = false;
 };
 
@@ -311,7 +311,7 @@ TEST_F(ControlServerTest, SecondServerAtTheSamePathIsRefused) {
   const auto second = ControlServer::create(path_, rig_.device(), options());
 
   ASSERT_FALSE(second);
-  EXPECT_THAT(second.error().context, HasSubstr("another server listens there"));
+  EXPECT_THAT(second.error().context, HasSubstr("a server listens at"));
 }
 
 TEST_F(ControlServerTest, SocketThatWasMadeElsewhereIsServedAndStays) {

@@ -55,7 +55,7 @@ TEST_F(ListenerTest, PathOfALiveServerIsRefused) {
 
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Errc::kInvalidArgument);
-  EXPECT_THAT(second.error().context, HasSubstr("another server listens there"));
+  EXPECT_THAT(second.error().context, HasSubstr("a server listens at"));
   EXPECT_TRUE(connect_to(path_));
 }
 
@@ -74,7 +74,7 @@ TEST_F(ListenerTest, FileThatIsNoSocketIsLeftAlone) {
   const auto listener = Listener::at(path_);
 
   ASSERT_FALSE(listener);
-  EXPECT_THAT(listener.error().context, HasSubstr("is there and is no socket"));
+  EXPECT_THAT(listener.error().context, HasSubstr("is there already and is no socket"));
   EXPECT_EQ(std::filesystem::file_size(path_), 8u);
 }
 

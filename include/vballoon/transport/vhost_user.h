@@ -28,9 +28,9 @@
 
 namespace vballoon {
 
-// A listening Unix stream socket, to be given to a back end. A socket that nobody listens to any
-// more is replaced. Fails with kInvalidArgument when the path is too long, when a server listens
-// there, or when the system refuses.
+// A listening Unix stream socket of mode 0600, to be given to a back end. A socket that nobody
+// listens to any more is replaced. Fails with kInvalidArgument when the path is too long, when a
+// server listens there, or when the system refuses.
 [[nodiscard]] VBALLOON_EXPORT Result<int> listen_on_unix_socket(const std::string& path);
 
 struct VhostUserOptions {
