@@ -3,25 +3,23 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "compare_command.h"
 #include "compare_options.h"
+#include "ctl_arguments.h"
 #include "info_command.h"
 #include "interrupt.h"
 #include "migrate_command.h"
+#include "option_kinds.h"
 #include "replay_command.h"
 #include "serve_command.h"
-#include "sizes.h"
 #include "terminal.h"
 #include "thp_command.h"
 #include "vballoon/balloon_device.h"
@@ -29,10 +27,6 @@
 
 namespace vballoon::tool {
 namespace {
-
-// The words that stand for the values of an option, in the order in which help shows them.
-template <typename Value>
-using Choices = std::vector<std::pair<std::string, Value>>;
 
 Choices<Dialect> all_modes() {
   Choices<Dialect> all;
@@ -69,87 +63,6 @@ const Choices<ThpMode> kThp{{"off", ThpMode::kOff}, {"on", ThpMode::kOn}};
 const Choices<bool> kOnOff{{"off", false}, {"on", true}};
 const Choices<std::optional<sim::PfnOrder>> kPfnOrders{{"reversed", sim::PfnOrder::kReversed},
                                                        {"allocation", sim::PfnOrder::kAllocation}};
-
-template <typename Value>
-std::string words_of(const Choices<Value>& choices, std::string_view separator) {
-  std::string words;
-  for (const auto& [word, value] : choices) {
-    if (!words.empty()) words += separator;
-    words += word;
-  }
-  return words;
-}
-
-template <typename Value>
-Value value_of(const std::string& option, const std::string& word, const Choices<Value>& choices) {
-  for (const auto& [known, value] : choices) {
-    if (known == word) return value;
-  }
-  throw CLI::ValidationError(option,
-                             fmt::format("'{}' is none of {}", word, words_of(choices, ", ")));
-}
-
-// An option whose value is one of a few words.
-template <typename Value>
-void add_choice(CLI::App& app, const std::string& name, Value& value, const Choices<Value>& choices,
-                const std::string& help) {
-  app.add_option_function<std::string>(
-         name,
-         [name, &value, &choices](const std::string& word) {
-           value = value_of(name, word, choices);
-         },
-         help)
-      ->type_name(words_of(choices, "|"));
-}
-
-void add_size(CLI::App& app, const std::string& name, std::optional<std::uint64_t>& value,
-              const std::string& help) {
-  app.add_option_function<std::string>(
-         name,
-         [name, &value](const std::string& text) {
-           value = parse_size(text);
-           if (value) return;
-           throw CLI::ValidationError(name,
-                                      fmt::format("'{}' is no size; write 512MiB or 7.5GiB", text));
-         },
-         help)
-      ->type_name("SIZE");
-}
-
-template <typename Number>
-void add_number(CLI::App& app, const std::string& name, Number& value, std::uint64_t least,
-                std::uint64_t most, const std::string& help) {
-  app.add_option_function<std::string>(
-         name,
-         [name, &value, least, most](const std::string& text) {
-           std::uint64_t number = 0;
-           const char* const end = text.data() + text.size();
-           const auto parsed = std::from_chars(text.data(), end, number);
-           if (parsed.ec != std::errc{} || parsed.ptr != end || number < least || number > most) {
-             throw CLI::ValidationError(
-                 name, fmt::format("'{}' is no number from {} to {}", text, least, most));
-           }
-           value = static_cast<Number>(number);
-         },
-         help)
-      ->type_name("N");
-}
-
-// One or more of them.
-template <typename Value>
-void add_choices(CLI::App& app, const std::string& name, std::vector<Value>& values,
-                 const Choices<Value>& choices, const std::string& help) {
-  app.add_option_function<std::vector<std::string>>(
-         name,
-         [&values, &choices, name](const std::vector<std::string>& words) {
-           values.clear();
-           for (const std::string& word : words) values.push_back(value_of(name, word, choices));
-         },
-         help)
-      ->delimiter(',')
-      ->option_text(words_of(choices, ","))
-      ->type_name(words_of(choices, ","));
-}
 
 void add_guest_options(CLI::App& app, CompareOptions& options) {
   app.option_defaults()->group("The guest");
@@ -295,6 +208,8 @@ int run(int argc, char** argv) {
   ServeOptions serve_options;
   CLI::App& serve = *app.add_subcommand("serve", "Be the balloon of a guest that runs elsewhere");
   add_serve_options(serve, serve_options);
+  CtlOptions ctl_options;
+  const CLI::App& ctl = add_ctl(app, ctl_options);
   ReplayOptions replay_options;
   CLI::App& replay = *app.add_subcommand("replay", "Play what `serve --trace` recorded again");
   replay.add_option("file", replay_options.path, "The trace")->type_name("FILE")->required();
@@ -309,6 +224,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
     // Checked here, so that a wrong word is called wrong and not missing.
     if (app.get_subcommands().empty()) throw CLI::RequiredError("A subcommand");
+    if (ctl.parsed() && ctl.get_subcommands().empty()) throw CLI::RequiredError("A verb of ctl");
     if (options.poll_us != 0 && options.notify == sim::NotifyMode::kDirect) {
       throw CLI::ValidationError("--poll-us", "with --notify direct no thread sleeps");
     }
@@ -319,6 +235,7 @@ int run(int argc, char** argv) {
   if (serve.parsed()) return run_serve(serve_options);
   if (replay.parsed()) return run_replay(replay_options, stdout);
   catch_interrupts();
+  if (ctl.parsed()) return run_ctl(ctl_options, stdout);
   if (thp.parsed()) return run_thp_command(thp_options, stdout);
   if (migrate.parsed()) {
     if (!migrate_options.quiet) migrate_options.log = terminal_log();

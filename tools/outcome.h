@@ -14,6 +14,8 @@ namespace vballoon::tool {
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnreachable = 3;       // of `ctl`: no server, or one that does not answer
+inline constexpr int kExitTargetNotReached = 4;  // of `ctl`: in the time that was given
 inline constexpr int kExitInterrupted = 130;
 
 // Say on stderr what happened; return the exit code.

@@ -8,6 +8,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <system_error>
 
 namespace vballoon::tool {
@@ -25,6 +26,23 @@ double factor_of(std::string unit) {
   return std::pow(1024.0, static_cast<double>(power + 1));
 }
 
+struct NumberWithUnit {
+  double number;  // NaN: none
+  std::string_view unit;
+};
+
+// What std::from_chars takes beside digits, signs and words, is no number here.
+NumberWithUnit split_number(std::string_view text) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  if (text.empty() || std::isdigit(static_cast<unsigned char>(text.front())) == 0)
+    return {kNone, {}};
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const char* const unit = std::find_if(parsed.ptr, end, [](char c) { return c != ' '; });
+  return {parsed.ec == std::errc{} ? number : kNone, {unit, end}};
+}
+
 }  // namespace
 
 std::string format_size(double bytes) {
@@ -39,17 +57,21 @@ std::string format_size(double bytes) {
 }
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
-  // What std::from_chars takes beside digits, signs and words, is no size.
-  if (text.empty() || std::isdigit(static_cast<unsigned char>(text.front())) == 0) return {};
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-  const char* const unit = std::find_if(parsed.ptr, end, [](char c) { return c != ' '; });
-  const double bytes = number * factor_of({unit, end});
+  const auto [number, unit] = split_number(text);
+  const double factor = factor_of(std::string(unit));
+  const double bytes = number * factor;
   constexpr double kTooLarge = 18446744073709551616.0;  // 2^64
-  const bool none = parsed.ec != std::errc{} || factor_of({unit, end}) == 0;
-  if (none || bytes >= kTooLarge || bytes != std::floor(bytes)) return {};
+  if (!(bytes < kTooLarge) || factor == 0 || bytes != std::floor(bytes)) return {};
   return static_cast<std::uint64_t>(bytes);
+}
+
+std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
+  const auto [number, unit] = split_number(text);
+  const double factor = unit == "ms" ? 1 : unit == "s" ? 1000 : unit == "min" ? 60'000 : 0;
+  const double ms = number * factor;
+  constexpr double kTooLong = 1e12;  // some 30 years
+  if (!(ms < kTooLong) || factor == 0 || ms != std::floor(ms)) return {};
+  return std::chrono::milliseconds(static_cast<std::int64_t>(ms));
 }
 
 std::string format_number(double value) {

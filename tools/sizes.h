@@ -25,6 +25,10 @@ inline constexpr std::uint64_t kGiB = 1024 * kMiB;
 // or without "B" or "iB". nullopt for anything else, and for what is no whole number of bytes.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 
+// The time of "500ms", "2s", "1.5 s", "1min": nullopt for anything else, and for what is no whole
+// number of milliseconds.
+[[nodiscard]] std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
+
 // Three digits that count, without a unit: "4127", "51.3", "0.042".
 [[nodiscard]] std::string format_number(double value);
 

@@ -3,8 +3,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <rapidcheck/gtest.h>
+
 #include <chrono>
 #include <optional>
 
@@ -82,6 +82,24 @@ RC_GTEST_PROP(SizesTest, WhatIsWrittenIsReadBack, ()) {
 
   RC_ASSERT(parse_size(format_size(static_cast<double>(quarters * unit / 4))) ==
             std::optional(quarters * unit / 4));
+}
+
+TEST(ParseDurationTest, TimesHaveAUnit) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(parse_duration("500ms"), 500ms);
+  EXPECT_EQ(parse_duration("2s"), 2s);
+  EXPECT_EQ(parse_duration("1.5 s"), 1500ms);
+  EXPECT_EQ(parse_duration("1min"), 1min);
+  EXPECT_EQ(parse_duration("0s"), 0s);
+}
+
+TEST(ParseDurationTest, WhatIsNoTimeIsNone) {
+  EXPECT_EQ(parse_duration(""), std::nullopt);
+  EXPECT_EQ(parse_duration("5"), std::nullopt);
+  EXPECT_EQ(parse_duration("-1s"), std::nullopt);
+  EXPECT_EQ(parse_duration("0.5ms"), std::nullopt);
+  EXPECT_EQ(parse_duration("2 hours"), std::nullopt);
+  EXPECT_EQ(parse_duration("999999999999999s"), std::nullopt);
 }
 
 }  // namespace
