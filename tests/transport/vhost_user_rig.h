@@ -62,7 +62,7 @@ class TestBackEnd {
 };
 
 struct GuestSetup {
-  FrontEndOptions front_end = {};  // let_work is the guest's own
+  FrontEndOptions front_end = {};     // let_work is the guest's own
   bool packed = packed_by_default();  // if offered
   std::uint16_t queue_size = 64;
 };
