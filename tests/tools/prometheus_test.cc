@@ -4,7 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <regex>
+#include <cmath>
+#include <cstdlib>
 #include <set>
 #include <sstream>
 #include <string>
@@ -77,25 +78,39 @@ TEST_F(PrometheusTest, StatisticsOfTheGuestAreThereOnceTheyCame) {
                     Not(HasSubstr("vballoon_guest_total_memory"))));
 }
 
+// What a line is about: "HELP name" and "TYPE name", or a sample's name with its labels.
+struct PrometheusLine {
+  explicit PrometheusLine(const std::string& line) {
+    std::istringstream words(line);
+    words >> series;
+    comment = series == "#";
+    if (comment) words >> series >> name;
+    if (comment) series += " " + name;
+    if (!comment) name = series.substr(0, series.find('{'));
+    rest = words >> value && (comment || words.eof());
+  }
+
+  bool comment = false;
+  std::string series;
+  std::string name;
+  std::string value;
+  bool rest = false;  // as it should be
+};
+
 // Each name is described once, in front of its samples, and each sample comes once.
 TEST_F(PrometheusTest, TextKeepsTheRulesOfTheFormat) {
   controlled_.send_stats({{0, 1}, {4, 2}, {12, 3}});
-  const std::regex comment(R"(# (HELP|TYPE) (vballoon_[a-z_]+) .+)");
-  const std::regex sample(R"re((vballoon_[a-z_]+)(\{[a-z]+="[a-z0-9-]+"\})? [0-9.e+-]+)re");
   std::set<std::string> seen;
   std::string described;
   std::string wrong;
 
   std::istringstream lines(prometheus_text(controlled_.device()));
-  for (std::string line; std::getline(lines, line);) {
-    std::smatch match;
-    if (std::regex_match(line, match, comment)) {
-      described = match[2];
-      if (!seen.insert(match[1].str() + described).second) wrong += line + "\n";
-    } else if (!std::regex_match(line, match, sample) || match[1] != described ||
-               !seen.insert(match[1].str() + match[2].str()).second) {
-      wrong += line + "\n";
-    }
+  for (std::string text; std::getline(lines, text);) {
+    const PrometheusLine line(text);
+    if (line.comment) described = line.name;
+    const bool number = line.comment || !std::isnan(std::strtod(line.value.c_str(), nullptr));
+    const bool first = seen.insert(line.series).second;
+    if (!line.rest || !number || !first || line.name != described) wrong += text + "\n";
   }
 
   EXPECT_EQ(wrong, "");
