@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "serve_command.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "sizes.h"
 #include "terminal.h"
 #include "trace_file.h"
+#include "unix_socket.h"
 #include "vballoon/discarder.h"
 #include "vballoon/page_range.h"
 #include "vballoon/transport/vhost_user.h"
@@ -62,7 +64,6 @@ class Server {
 
   // The device says farewell to its front end, and then nobody listens to its news any more.
   ~Server() {
-    if (backend_) ::unlink(options_.socket.c_str());
     discards_.reset();
     backend_.reset();
   }
@@ -71,8 +72,10 @@ class Server {
   void info(const std::string& text) const { log_(LogLevel::kInfo, text); }
 
   Result<void> set_up() {
-    BalloonOptions device{
-        .features = options_.features, .write_behind = options_.write_behind, .log = log_};
+    BalloonOptions device{.features = options_.features,
+                          .write_behind = options_.write_behind,
+                          .news = [this] { on_news(); },
+                          .log = log_};
     if (options_.features.has(Feature::kFreePageHint)) {
       // Hints are counted by the device; there is nothing here that copies guest memory.
       device.on_free_page_hints = [](std::span<const PageRange>) {};
@@ -88,10 +91,11 @@ class Server {
       trace_ = std::move(*trace);
       device.trace = trace_.get();
     }
-    auto listener = listen_on_unix_socket(options_.socket);
+    auto listener = Listener::at(options_.socket);
     if (!listener) return tl::unexpected(listener.error());
+    listener_.emplace(std::move(*listener));
     auto backend = VhostUserBackend::create(
-        *listener, make_kernel_discarder(), std::move(device),
+        ::fcntl(listener_->fd(), F_DUPFD_CLOEXEC, 0), make_kernel_discarder(), std::move(device),
         {.connection = [this](bool connected) { on_connection(connected); },
          .memory_changed = [this] { on_memory(); }});
     if (!backend) return tl::unexpected(backend.error());
@@ -126,6 +130,7 @@ class Server {
   const LogSink log_;
   bool ended_ = false;
   std::unique_ptr<TraceRecorder> trace_;
+  std::optional<Listener> listener_;  // removes its socket in the end
   std::unique_ptr<VhostUserBackend> backend_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<sim::DiscardThread> discards_;
