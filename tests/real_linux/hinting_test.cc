@@ -28,7 +28,8 @@ TEST_P(HintingTest, RoundNamesFreeMemoryWhichTheGuestHasBackAfterIt) {
         .get<std::uint64_t>();
   };
 
-  machine.daemon().ctl({"hinting", "start"});
+  // The guest keeps the pages until it is told otherwise.
+  machine.daemon().control().execute("vballoon-hinting-start", {{"acknowledge-on-stop", false}});
 
   expect_soon("bytes that hints named", hinted, Ge(free / 2));
   expect_soon(
@@ -42,6 +43,21 @@ TEST_P(HintingTest, RoundNamesFreeMemoryWhichTheGuestHasBackAfterIt) {
       "free memory after it", [&] { return guest.meminfo_bytes("MemFree"); }, Ge(free - 8 * kMib));
   // Hints name what need not be copied; nothing is taken.
   EXPECT_GE(guest.host_bytes(), host);
+}
+
+TEST_F(HintingTest, RoundOfCtlEndsByItself) {
+  Machine machine("must-tell-host,free-page-hint");
+  UmlGuest& guest = machine.guest();
+  const std::uint64_t free = guest.meminfo_bytes("MemFree");
+  const auto status = [&] { return machine.daemon().control().execute("vballoon-hinting-status"); };
+
+  machine.daemon().ctl({"hinting", "start"});
+
+  expect_soon(
+      "the round", [&] { return status().at("state").get<std::string>(); }, ::testing::Eq("done"));
+  EXPECT_GE(status().at("hinted-bytes").get<std::uint64_t>(), free / 2);
+  expect_soon(
+      "free memory after it", [&] { return guest.meminfo_bytes("MemFree"); }, Ge(free - 8 * kMib));
 }
 
 }  // namespace
