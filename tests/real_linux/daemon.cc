@@ -54,9 +54,12 @@ bool Daemon::has_guest() { return control().execute("vballoon-query").at("state"
 
 nlohmann::json Daemon::stats() { return control().execute("vballoon-stats").at("stats"); }
 
+std::string Daemon::metrics() {
+  return control().execute("vballoon-metrics").at("text").get<std::string>();
+}
+
 std::uint64_t Daemon::metric(const std::string& name) {
-  const auto reply = control().execute("vballoon-metrics");
-  std::istringstream lines(reply.at("text").get<std::string>());
+  std::istringstream lines(metrics());
   std::optional<std::uint64_t> sum;
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with(name) && line.find_first_of(" {") == name.size()) {

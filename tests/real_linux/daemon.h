@@ -32,6 +32,8 @@ class Daemon {
   [[nodiscard]] bool has_guest();
   // The last statistics, by their names of the control socket ("free-memory-bytes").
   [[nodiscard]] nlohmann::json stats();
+  // For Prometheus.
+  [[nodiscard]] std::string metrics();
   // A counter by its name in the metrics, without labels; all of those with labels summed.
   [[nodiscard]] std::uint64_t metric(const std::string& name);
 

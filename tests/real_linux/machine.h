@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include <iostream>
+#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,12 +24,9 @@ class Machine {
       : daemon_(directory_, with_features(features, std::move(options))),
         guest_(directory_, daemon_.socket(), kernel_arguments) {}
 
-  // What explains a failure.
+  // A test that fails, also by what it throws, tells what explains it.
   ~Machine() {
-    if (!::testing::Test::HasFailure()) return;
-    std::cerr << "last lines of the guest:\n"
-              << guest_.process().last_lines(30) << "\nlast lines of the daemon:\n"
-              << daemon_.process().last_lines(30) << '\n';
+    if (::testing::Test::HasFailure() || std::uncaught_exceptions() != 0) explain();
   }
 
   [[nodiscard]] Daemon& daemon() { return daemon_; }
@@ -43,6 +40,7 @@ class Machine {
   }
 
  private:
+  void explain();
   static std::vector<std::string> with_features(const std::string& features,
                                                 std::vector<std::string> options) {
     options.insert(options.end(), {"--features", features});

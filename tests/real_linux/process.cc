@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
@@ -118,6 +119,18 @@ std::optional<int> Process::wait_for_end(std::chrono::milliseconds limit) {
       },
       limit);
   return ended_;
+}
+
+std::chrono::milliseconds Process::processor_time() const {
+  // The 14th and 15th field, in ticks; the second, the name in parentheses, may have blanks.
+  std::ifstream file("/proc/" + std::to_string(pid_) + "/stat");
+  file.ignore(std::numeric_limits<std::streamsize>::max(), ')');
+  std::string field;
+  for (int skipped = 0; skipped < 11; ++skipped) file >> field;
+  long long user = 0;
+  long long system = 0;
+  file >> user >> system;
+  return std::chrono::milliseconds((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
 }
 
 std::string Process::output() const {

@@ -49,6 +49,9 @@ class Process {
   [[nodiscard]] std::optional<int> wait_for_end(std::chrono::milliseconds limit);
   [[nodiscard]] bool running() { return !wait_for_end({}); }
 
+  // What it has used, without its children.
+  [[nodiscard]] std::chrono::milliseconds processor_time() const;
+
   // What it printed.
   [[nodiscard]] std::string output() const;
   [[nodiscard]] std::string last_lines(std::size_t count) const;
