@@ -32,6 +32,8 @@ constexpr std::uint64_t kConnectionTag = 1;
 constexpr std::uint64_t kWakeTag = 2;
 constexpr std::uint64_t kTimerTag = 3;
 
+constexpr std::chrono::milliseconds kNextTry{100};  // when there was no descriptor left
+
 // Writing to a pipe that nobody reads any more is an error and no signal, whatever this process
 // does about signals.
 class WithoutSigpipe {
@@ -131,6 +133,7 @@ struct VhostUserBackend::Impl {
 
   void await_front_end() const;
   void accept_front_end();
+  void accept_again();
   void end_session();
   void set_timer(std::optional<std::chrono::nanoseconds> deadline) const;
   void dispatch();
@@ -146,6 +149,7 @@ struct VhostUserBackend::Impl {
   std::atomic<std::uint32_t> wakes{0};  // queues that the device asks to have processed, a bit each
   std::atomic<bool> config_changed{false};
   std::atomic<bool> stopping{false};
+  std::optional<std::chrono::nanoseconds> next_try;  // to accept one that waits
   std::unique_ptr<BalloonDevice> device;
   std::optional<vhost_user::Session> session;  // goes before what it stands on
 };
@@ -162,13 +166,22 @@ void VhostUserBackend::Impl::accept_front_end() {
     socket.reset(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   } while (!socket && (errno == EINTR || errno == ECONNABORTED));
   if (!socket) {
-    if (errno != EAGAIN) log.warn(fmt::format("no front end accepted: {}", std::strerror(errno)));
+    if (errno == EAGAIN) return;
+    log.warn(fmt::format("no front end accepted: {}", std::strerror(errno)));
+    next_try = clock() + kNextTry;
     return;
   }
   poll.remove(listener.get());
   if (!poll.add(socket.get(), EPOLLIN, kConnectionTag)) return await_front_end();
   session.emplace(*device, std::move(socket), poll, log, options.memory_changed, trace);
   if (options.connection) options.connection(true);
+}
+
+// The poll does not tell again of one that it has told of.
+void VhostUserBackend::Impl::accept_again() {
+  if (!next_try || clock() < *next_try) return;
+  next_try.reset();
+  accept_front_end();
 }
 
 void VhostUserBackend::Impl::end_session() {
@@ -210,6 +223,7 @@ void VhostUserBackend::Impl::dispatch() {
     }
   }
   if (over) end_session();
+  accept_again();
   const std::uint32_t queues = wakes.exchange(0);
   const bool changed = config_changed.exchange(false);
   if (session) {
@@ -217,7 +231,9 @@ void VhostUserBackend::Impl::dispatch() {
     if (changed) session->config_changed();
     if (session->serve()) signal();
   }
-  set_timer(device->tick());
+  auto deadline = device->tick();
+  if (next_try) deadline = std::min(deadline.value_or(*next_try), *next_try);
+  set_timer(deadline);
 }
 
 // ---- public ------------------------------------------------------------------------------------

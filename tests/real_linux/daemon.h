@@ -17,7 +17,7 @@ class Daemon {
  public:
   // Returns when the daemon listens; throws when it does not.
   Daemon(const ScratchDirectory& directory, const std::vector<std::string>& options);
-  // Asks it to end, unless it has, and expects that it does so in order.
+  // Asks it to end, unless it has, and expects that it did so in order or was killed.
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

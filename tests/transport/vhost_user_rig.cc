@@ -47,9 +47,9 @@ TestBackEnd::TestBackEnd(BalloonOptions options, std::unique_ptr<Discarder> disc
           .value();
 }
 
-bool TestBackEnd::has_work() const {
+bool TestBackEnd::has_work(std::chrono::milliseconds limit) const {
   pollfd wait{.fd = back_end_->fd(), .events = POLLIN, .revents = 0};
-  return poll(&wait, 1, 0) > 0;
+  return poll(&wait, 1, static_cast<int>(limit.count())) > 0;
 }
 
 void TestBackEnd::work() {

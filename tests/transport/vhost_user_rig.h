@@ -4,6 +4,7 @@
 #define VBALLOON_TESTS_TRANSPORT_VHOST_USER_RIG_H_
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -45,7 +46,8 @@ class TestBackEnd {
   [[nodiscard]] const std::string& path() const { return path_.str(); }
   [[nodiscard]] VhostUserBackend& back_end() { return *back_end_; }
   [[nodiscard]] BalloonDevice& device() { return back_end_->device(); }
-  [[nodiscard]] bool has_work() const;
+  // Now, or when that time has passed.
+  [[nodiscard]] bool has_work(std::chrono::milliseconds limit = {}) const;
   // Until there is nothing to do. Throws when that does not come.
   void work();
   // Any front end loses its connection.
