@@ -60,9 +60,11 @@ class DriverPages {
   }
 
   [[nodiscard]] std::optional<Block> allocate_alone(unsigned order, bool wants_blocks) {
-    const auto block = allocator_.allocate(order, reserve_);
-    if (block || !wants_blocks || compactor_ == nullptr) return block;
-    return compactor_->make_room(order, reserve_) ? allocator_.allocate(order, reserve_) : block;
+    auto block = allocator_.allocate(order, reserve_);
+    if (!block && wants_blocks && compactor_ != nullptr && compactor_->make_room(order, reserve_)) {
+      block = allocator_.allocate(order, reserve_);
+    }
+    return block;
   }
 
   PageAllocator& allocator_;

@@ -87,22 +87,28 @@ void BalloonDriver::Impl::begin_inflating(nanoseconds now, std::uint64_t count) 
   state = State::kInflating;
   // There the order only falls until the target has been reached.
   if (!for_blocks.reporter) order = max_order();
-  auto block = take_from_guest(now, count);
-  spoken = &queues_for(block ? block->order : 0);
+  const auto first = take_from_guest(now, count);
+  spoken = &queues_for(first ? first->order : 0);
   count = std::min(count, spoken->reporter->max_pages());
   std::uint64_t runs = spoken->reporter->max_runs();
   const bool reversed = for_blocks.reporter ||
                         (dialect == Dialect::kStandard && options.pfn_order == PfnOrder::kReversed);
-  while (block) {
+  const auto arrive = [&](const std::optional<Block>& taken) {
+    if (!taken) return false;
+    // Each member as it was stored a moment ago: to read it as a part of something larger would
+    // wait for the store, and cost more than to take the block.
+    const Block block{taken->first, taken->order};
     if (reversed) {
-      arriving.push_back(*block);
+      arriving.push_back(block);
     } else {
-      enter(*block);
+      enter(block);
     }
-    count -= block->pages().count;
+    count -= block.pages().count;
     --runs;
-    block = count == 0 || runs == 0 ? std::nullopt : take_from_guest(now, count);
-  }
+    return count != 0 && runs != 0;
+  };
+  bool more = arrive(first);
+  while (more) more = arrive(take_from_guest(now, count));
   for (const Block& arrived : arriving | std::views::reverse) enter(arrived);
   arriving.clear();
   counters.times.allocator += lap();
@@ -124,17 +130,17 @@ void BalloonDriver::Impl::name_windows_again() {
 // The largest block of at most that many pages; nullopt when memory is short.
 std::optional<Block> BalloonDriver::Impl::take_from_guest(nanoseconds now, std::uint64_t most) {
   order = std::min(order, static_cast<unsigned>(std::bit_width(most)) - 1);
-  for (;; --order) {
-    if (const auto block = pages.allocate_for_balloon(order, dialect == Dialect::kContPages)) {
-      ++counters.allocations_by_order[order];
-      return block;
-    }
-    if (order != 0) continue;
+  const bool wants_blocks = dialect == Dialect::kContPages;
+  std::optional<Block> block = pages.allocate_for_balloon(order, wants_blocks);
+  while (!block && order != 0) block = pages.allocate_for_balloon(--order, wants_blocks);
+  if (block) {
+    ++counters.allocations_by_order[order];
+  } else {
     ++counters.failed_allocations;
     short_of_memory = true;
     retry_at = now + kBackOff;
-    return std::nullopt;
   }
+  return block;
 }
 
 // What leaves the balloon is the newest, but where blocks have queues of their own the oldest: one
