@@ -10,6 +10,13 @@
 
 namespace vballoon::tool {
 
+namespace {
+
+// By how much: counters that are full stay so, whatever others do.
+std::uint64_t more(std::uint64_t now, std::uint64_t before) { return now - std::min(now, before); }
+
+}  // namespace
+
 std::string reason_word(Errc code) {
   std::string word;
   for (const char letter : vballoon::to_string(code)) {
@@ -39,12 +46,22 @@ Json stats_json(const std::optional<BalloonStats>& stats) {
 BalloonEvents::BalloonEvents(const BalloonDevice& device, const HintControl& hints)
     : device_(device), hints_(hints), seen_(see()), errors_sent_(seen_.errors) {}
 
+BalloonEvents::Errors BalloonEvents::errors_of(const BalloonMetrics& metrics) {
+  Errors errors;
+  std::ranges::copy(metrics.queue_errors, errors.begin());
+  auto& of_registers = errors.back() = metrics.errors;
+  for (const auto& of_queue : metrics.queue_errors) {
+    std::ranges::transform(of_registers, of_queue, of_registers.begin(), more);
+  }
+  return errors;
+}
+
 BalloonEvents::Seen BalloonEvents::see() const {
   const StatsReport stats = device_.stats();
   return {.actual_pages = device_.actual_pages(),
           .target_reached = has_driver(device_) && device_.actual_pages() == device_.target_pages(),
           .stats_received = stats.latest ? std::optional(stats.latest->received) : std::nullopt,
-          .errors = device_.metrics().errors,
+          .errors = errors_of(device_.metrics()),
           .hints = device_.hint_status().state,
           .needs_reset = (device_.read_status() & kStatusNeedsReset) != 0};
 }
@@ -96,10 +113,16 @@ void BalloonEvents::send_kind(Kind kind, const Send& send) {
 }
 
 void BalloonEvents::send_errors(const Send& send) {
-  for (std::size_t i = 0; i < kErrcCount; ++i) {
-    const std::uint64_t count = seen_.errors[i] - errors_sent_[i];
-    if (count == 0) continue;
-    send("VBALLOON_GUEST_ERROR", {{"reason", reason_word(static_cast<Errc>(i))}, {"count", count}});
+  for (std::size_t from = 0; from < seen_.errors.size(); ++from) {
+    for (std::size_t i = 0; i < kErrcCount; ++i) {
+      const std::uint64_t count = more(seen_.errors[from][i], errors_sent_[from][i]);
+      if (count == 0) continue;
+      Json data = Json::object();
+      if (from < kQueueUseCount) data["queue"] = to_string(static_cast<QueueUse>(from));
+      data["reason"] = reason_word(static_cast<Errc>(i));
+      data["count"] = count;
+      send("VBALLOON_GUEST_ERROR", data);
+    }
   }
   errors_sent_ = seen_.errors;
 }

@@ -55,12 +55,16 @@ class BalloonEvents {
       return sent ? *sent + kInterval : std::chrono::nanoseconds::min();
     }
   };
+  // By reason, of queues by QueueUse and of registers.
+  using Errors = std::array<std::array<std::uint64_t, kErrcCount>, kQueueUseCount + 1>;
+  [[nodiscard]] static Errors errors_of(const BalloonMetrics& metrics);
+
   // What look() compares.
   struct Seen {
     std::uint32_t actual_pages = 0;
     bool target_reached = false;
     std::optional<std::chrono::nanoseconds> stats_received;
-    std::array<std::uint64_t, kErrcCount> errors{};
+    Errors errors;
     HintState hints = HintState::kStopped;
     bool needs_reset = false;
   };
@@ -73,7 +77,7 @@ class BalloonEvents {
   const BalloonDevice& device_;
   const HintControl& hints_;
   Seen seen_;
-  std::array<std::uint64_t, kErrcCount> errors_sent_{};
+  Errors errors_sent_;
   std::array<Limit, kKinds> limits_;
 };
 

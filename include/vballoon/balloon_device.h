@@ -143,6 +143,11 @@ struct StageTimes {
   std::chrono::nanoseconds last_discard_end{0};
 };
 
+// What queues are for, as counters tell them apart. Those for requests to the guest bring hints.
+enum class QueueUse : std::uint8_t { kInflate, kDeflate, kStats, kHints, kReports };
+inline constexpr std::size_t kQueueUseCount = 5;
+[[nodiscard]] VBALLOON_EXPORT std::string_view to_string(QueueUse use) noexcept;  // "inflate"
+
 // Counters since the device was made; a reset of the device does not clear them.
 struct BalloonMetrics {
   std::uint64_t inflate_messages = 0;
@@ -181,6 +186,8 @@ struct BalloonMetrics {
 
   // What the guest did wrong, by reason. A counter that is full stays so.
   std::array<std::uint64_t, kErrcCount> errors{};
+  // Of those, what was wrong in rings and messages, by QueueUse; the others are of registers.
+  std::array<std::array<std::uint64_t, kErrcCount>, kQueueUseCount> queue_errors{};
   [[nodiscard]] std::uint64_t count(Errc code) const {
     return errors[static_cast<std::size_t>(code)];
   }

@@ -95,7 +95,20 @@ std::string objection(const BalloonOptions& options) {
   return objection(options, "dialect", *options.dialect_bit);
 }
 
+// One bitmap can name 2^52 pages outside memory: stop at the end instead of wrapping around.
+void add_up(std::span<std::uint64_t, kErrcCount> counters, Errc code, std::uint64_t times) {
+  std::uint64_t& counter = counters[static_cast<std::size_t>(code)];
+  counter += std::min(times, std::numeric_limits<std::uint64_t>::max() - counter);
+}
+
 }  // namespace
+
+std::string_view to_string(QueueUse use) noexcept {
+  constexpr std::array<std::string_view, kQueueUseCount> kNames = {"inflate", "deflate", "stats",
+                                                                   "hint", "report"};
+  const auto index = static_cast<std::size_t>(use);
+  return index < kNames.size() ? kNames[index] : "unknown";
+}
 
 std::vector<std::pair<Errc, std::uint64_t>> BalloonMetrics::counted_errors() const {
   std::vector<std::pair<Errc, std::uint64_t>> counted;
@@ -154,9 +167,12 @@ void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
 
 void BalloonDevice::Impl::count_locked(Errc code, std::uint64_t times) {
   if (times == 0) return;
-  // One bitmap can name 2^52 pages outside memory: stop at the end instead of wrapping around.
-  std::uint64_t& counter = metrics.errors[static_cast<std::size_t>(code)];
-  counter += std::min(times, std::numeric_limits<std::uint64_t>::max() - counter);
+  count_in_registers(code, times);
+  if (served) add_up(metrics.queue_errors[static_cast<std::size_t>(*served)], code, times);
+}
+
+void BalloonDevice::Impl::count_in_registers(Errc code, std::uint64_t times) {
+  add_up(metrics.errors, code, times);
   guest_log.warn(to_string(code));
   errors_counted = true;
 }
@@ -275,7 +291,7 @@ void BalloonDevice::write_status(std::uint8_t status) {
     const std::lock_guard guard(impl_->state_lock);
     Registers& registers = impl_->registers;
     const bool was_settled = registers.features_settled();
-    if (const auto bad = registers.write_status(status)) impl_->count_locked(*bad, 1);
+    if (const auto bad = registers.write_status(status)) impl_->count_in_registers(*bad);
     if (Trace* const trace = impl_->options.trace;
         trace != nullptr && !was_settled && registers.features_settled()) {
       trace->features(registers.negotiated());
@@ -297,7 +313,7 @@ void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) 
 void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte> in) {
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_locked(*bad, 1);
+    if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_in_registers(*bad);
     if (impl_->options.trace != nullptr) impl_->options.trace->config_write(offset, in);
   }
   if (impl_->options.news) impl_->options.news();

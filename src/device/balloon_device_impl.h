@@ -38,6 +38,25 @@
 
 namespace vballoon {
 
+constexpr QueueUse use_of(QueueRole role) {
+  switch (role) {
+    case QueueRole::kInflate:
+      return QueueUse::kInflate;
+    case QueueRole::kDeflate:
+      return QueueUse::kDeflate;
+    case QueueRole::kStats:
+      return QueueUse::kStats;
+    case QueueRole::kReporting:
+      return QueueUse::kReports;
+    case QueueRole::kFreePageHint:
+    case QueueRole::kRequest:
+    case QueueRole::kControl:
+    case QueueRole::kFreePages:
+      break;
+  }
+  return QueueUse::kHints;
+}
+
 // `queues_lock` is held while a queue is served or set up, so that a reset waits for a discard in
 // flight; `state_lock` is held briefly and orders everything that other threads may read.
 // `queues_lock` is taken first. The kernel is called with that one only, or, for discards that were
@@ -110,8 +129,11 @@ struct BalloonDevice::Impl {
   // With queues_lock.
   [[nodiscard]] bool may_set_up(std::uint16_t index) const;
 
+  // What is wrong in the queue that is being served, if one is. With queues_lock; the second one
+  // and the third, for what is wrong in registers, with state_lock.
   void count(Errc code, std::uint64_t times = 1);
   void count_locked(Errc code, std::uint64_t times);
+  void count_in_registers(Errc code, std::uint64_t times = 1);
   // Over which the guest is asked for free pages, if that is not done by the configuration.
   [[nodiscard]] std::optional<std::uint16_t> request_queue() const;
   void set_hint_command(std::uint32_t id);
@@ -223,9 +245,10 @@ struct BalloonDevice::Impl {
   std::mutex queues_lock;
   std::array<Queue, kMaxBalloonQueues> queues;
   DiscardReport report;
-  std::vector<std::byte> traced;  // payload of a message
-  bool settling = false;          // what was read has to be dealt with, whoever waits
-  bool turn_put_off = false;      // this turn has left discards for later
+  std::vector<std::byte> traced;   // payload of a message
+  std::optional<QueueUse> served;  // the queue whose messages are dealt with
+  bool settling = false;           // what was read has to be dealt with, whoever waits
+  bool turn_put_off = false;       // this turn has left discards for later
   PageRanges hinted;
   std::chrono::nanoseconds lap_start{0};
   std::uint64_t turn_messages = 0;     // of this turn: a message can be one descriptor, and a

@@ -19,20 +19,17 @@ std::uint64_t queue_bytes_of(const DescriptorChain& chain) {
          kDescriptorBytes * (chain.readable().size() + chain.writable().size());
 }
 
-std::uint64_t& messages_of(BalloonMetrics& metrics, QueueRole role) {
-  switch (role) {
-    case QueueRole::kInflate:
+std::uint64_t& messages_of(BalloonMetrics& metrics, QueueUse use) {
+  switch (use) {
+    case QueueUse::kInflate:
       return metrics.inflate_messages;
-    case QueueRole::kDeflate:
+    case QueueUse::kDeflate:
       return metrics.deflate_messages;
-    case QueueRole::kStats:
+    case QueueUse::kStats:
       return metrics.stats_messages;
-    case QueueRole::kReporting:
+    case QueueUse::kReports:
       return metrics.report_messages;
-    case QueueRole::kFreePageHint:
-    case QueueRole::kRequest:
-    case QueueRole::kControl:
-    case QueueRole::kFreePages:
+    case QueueUse::kHints:
       break;
   }
   return metrics.hint_messages;
@@ -86,6 +83,7 @@ BalloonDevice::Impl::Turn BalloonDevice::Impl::serve(std::uint16_t index, bool w
 void BalloonDevice::Impl::serve_queue(std::uint16_t index, bool watching, Turn& turn) {
   Queue& queue = queues[index];
   if (!queue.ring.ready()) return;
+  served = use_of(queue.row->role);
   queue.ring.disable_kicks();
   Left left{options.budget.pages, options.budget.bytes, queue.config.size};
   bool more = false;
@@ -126,7 +124,7 @@ void BalloonDevice::Impl::serve_queue(std::uint16_t index, bool watching, Turn& 
   turn.news = turn.news || (queue.row->role == QueueRole::kStats && turn_messages != 0);
   const bool all_read = queue.row->role == QueueRole::kFreePages && !more;
   if (all_read && requests.all_named() && hints.active()) hints.exhausted();
-  messages_of(metrics, queue.row->role) += std::exchange(turn_messages, 0);
+  messages_of(metrics, *std::exchange(served, std::nullopt)) += std::exchange(turn_messages, 0);
   metrics.queue_bytes += std::exchange(turn_queue_bytes, 0);
   metrics.notifications += notify ? 1 : 0;
 }

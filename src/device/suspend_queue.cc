@@ -20,8 +20,10 @@ bool BalloonDevice::Impl::settle(Queue& queue) {
     queue.pages->resume.reset();
     Left all{.pages = std::numeric_limits<std::uint64_t>::max(), .bytes = 0, .chains = 0};
     settling = true;
+    served = use_of(queue.row->role);
     lap_start = options.clock();
     if (queue.pages->pending()) static_cast<void>(deal_with_batch(queue, all));
+    served.reset();
     settling = false;
     answer(queue);
   }

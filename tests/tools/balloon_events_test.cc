@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <string>
 
 #include "controlled_device.h"
+#include "vballoon/balloon_registers.h"
 
 namespace vballoon::tool {
 namespace {
@@ -112,10 +115,11 @@ TEST_F(BalloonEventsTest, StatisticsCarryWhatTheGuestSent) {
   EXPECT_EQ(events(), event("VBALLOON_STATS", R"({"stats":{"free-memory-bytes":4096}})"));
 }
 
-TEST_F(BalloonEventsTest, WhatTheGuestDoesWrongIsCountedByReasonOverASecond) {
+TEST_F(BalloonEventsTest, WhatTheGuestDoesWrongIsCountedByQueueAndReasonOverASecond) {
   controlled_.rig().inflate({0xFFFF, 0xFFFE});
   EXPECT_EQ(events(),
-            event("VBALLOON_GUEST_ERROR", R"({"reason":"page-outside-guest-memory","count":2})"));
+            event("VBALLOON_GUEST_ERROR",
+                  R"({"queue":"inflate","reason":"page-outside-guest-memory","count":2})"));
 
   controlled_.rig().inflate({0xFFFF});
   controlled_.rig().deflate({1});
@@ -124,8 +128,18 @@ TEST_F(BalloonEventsTest, WhatTheGuestDoesWrongIsCountedByReasonOverASecond) {
   controlled_.now += 1s;
 
   EXPECT_EQ(events(),
-            event("VBALLOON_GUEST_ERROR", R"({"reason":"page-outside-guest-memory","count":2})") +
-                event("VBALLOON_GUEST_ERROR", R"({"reason":"page-not-in-the-balloon","count":1})"));
+            event("VBALLOON_GUEST_ERROR",
+                  R"({"queue":"inflate","reason":"page-outside-guest-memory","count":2})") +
+                event("VBALLOON_GUEST_ERROR",
+                      R"({"queue":"deflate","reason":"page-not-in-the-balloon","count":1})"));
+}
+
+TEST_F(BalloonEventsTest, WhatTheGuestDoesWrongInRegistersIsOfNoQueue) {
+  const std::array<std::byte, 4> bytes{};
+  controlled_.device().write_config(kNumPagesOffset, bytes);
+
+  EXPECT_EQ(events(), event("VBALLOON_GUEST_ERROR",
+                            R"({"reason":"write-to-a-read-only-configuration-field","count":1})"));
 }
 
 TEST_F(BalloonEventsTest, RoundThatHasNoMoreHintsIsDone) {
