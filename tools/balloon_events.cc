@@ -9,7 +9,6 @@
 #include "vballoon/balloon_registers.h"
 
 namespace vballoon::tool {
-
 namespace {
 
 // By how much: counters that are full stay so, whatever others do.

@@ -64,7 +64,7 @@ class BalloonEvents {
     std::uint32_t actual_pages = 0;
     bool target_reached = false;
     std::optional<std::chrono::nanoseconds> stats_received;
-    Errors errors;
+    Errors errors{};
     HintState hints = HintState::kStopped;
     bool needs_reset = false;
   };

@@ -167,11 +167,11 @@ void BalloonDevice::Impl::count(Errc code, std::uint64_t times) {
 
 void BalloonDevice::Impl::count_locked(Errc code, std::uint64_t times) {
   if (times == 0) return;
-  count_in_registers(code, times);
+  count_guest_error(code, times);
   if (served) add_up(metrics.queue_errors[static_cast<std::size_t>(*served)], code, times);
 }
 
-void BalloonDevice::Impl::count_in_registers(Errc code, std::uint64_t times) {
+void BalloonDevice::Impl::count_guest_error(Errc code, std::uint64_t times) {
   add_up(metrics.errors, code, times);
   guest_log.warn(to_string(code));
   errors_counted = true;
@@ -291,7 +291,7 @@ void BalloonDevice::write_status(std::uint8_t status) {
     const std::lock_guard guard(impl_->state_lock);
     Registers& registers = impl_->registers;
     const bool was_settled = registers.features_settled();
-    if (const auto bad = registers.write_status(status)) impl_->count_in_registers(*bad);
+    if (const auto bad = registers.write_status(status)) impl_->count_guest_error(*bad);
     if (Trace* const trace = impl_->options.trace;
         trace != nullptr && !was_settled && registers.features_settled()) {
       trace->features(registers.negotiated());
@@ -313,7 +313,7 @@ void BalloonDevice::read_config(std::uint64_t offset, std::span<std::byte> out) 
 void BalloonDevice::write_config(std::uint64_t offset, std::span<const std::byte> in) {
   {
     const std::lock_guard guard(impl_->state_lock);
-    if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_in_registers(*bad);
+    if (const auto bad = impl_->registers.write_config(offset, in)) impl_->count_guest_error(*bad);
     if (impl_->options.trace != nullptr) impl_->options.trace->config_write(offset, in);
   }
   if (impl_->options.news) impl_->options.news();

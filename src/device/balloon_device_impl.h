@@ -129,11 +129,12 @@ struct BalloonDevice::Impl {
   // With queues_lock.
   [[nodiscard]] bool may_set_up(std::uint16_t index) const;
 
-  // What is wrong in the queue that is being served, if one is. With queues_lock; the second one
-  // and the third, for what is wrong in registers, with state_lock.
+  // What the guest did wrong, with state_lock.
+  void count_guest_error(Errc code, std::uint64_t times = 1);
+  // The same in the queue that is being served, if one is: with queues_lock, and the second with
+  // state_lock too.
   void count(Errc code, std::uint64_t times = 1);
   void count_locked(Errc code, std::uint64_t times);
-  void count_in_registers(Errc code, std::uint64_t times = 1);
   // Over which the guest is asked for free pages, if that is not done by the configuration.
   [[nodiscard]] std::optional<std::uint16_t> request_queue() const;
   void set_hint_command(std::uint32_t id);
