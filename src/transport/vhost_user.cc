@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <initializer_list>
 #include <optional>
 #include <utility>
 
@@ -33,6 +34,15 @@ constexpr std::uint64_t kWakeTag = 2;
 constexpr std::uint64_t kTimerTag = 3;
 
 constexpr std::chrono::milliseconds kNextTry{100};  // when there was no descriptor left
+
+std::optional<std::chrono::nanoseconds> earliest(
+    std::initializer_list<std::optional<std::chrono::nanoseconds>> deadlines) {
+  std::optional<std::chrono::nanoseconds> first;
+  for (const auto& deadline : deadlines) {
+    if (deadline && (!first || *deadline < *first)) first = deadline;
+  }
+  return first;
+}
 
 // Writing to a pipe that nobody reads any more is an error and no signal, whatever this process
 // does about signals.
@@ -173,7 +183,7 @@ void VhostUserBackend::Impl::accept_front_end() {
   }
   poll.remove(listener.get());
   if (!poll.add(socket.get(), EPOLLIN, kConnectionTag)) return await_front_end();
-  session.emplace(*device, std::move(socket), poll, log, options.memory_changed, trace);
+  session.emplace(*device, std::move(socket), poll, clock, log, options.memory_changed, trace);
   if (options.connection) options.connection(true);
 }
 
@@ -231,9 +241,7 @@ void VhostUserBackend::Impl::dispatch() {
     if (changed) session->config_changed();
     if (session->serve()) signal();
   }
-  auto deadline = device->tick();
-  if (next_try) deadline = std::min(deadline.value_or(*next_try), *next_try);
-  set_timer(deadline);
+  set_timer(earliest({device->tick(), session ? session->tick() : std::nullopt, next_try}));
 }
 
 // ---- public ------------------------------------------------------------------------------------

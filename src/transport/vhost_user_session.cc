@@ -15,6 +15,8 @@ namespace vballoon::vhost_user {
 namespace {
 
 constexpr int kMessagesATurn = 32;
+constexpr std::chrono::milliseconds kFirstReminder{100};
+constexpr std::chrono::milliseconds kLastReminder{1600};
 
 template <typename T>
 std::vector<std::byte> bytes_of(const T& value) {
@@ -97,10 +99,11 @@ std::span<const Session::Row> Session::rows() {
   return kRows;
 }
 
-Session::Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, LimitedLog& log,
-                 const std::function<void()>& memory_changed, Trace* trace)
+Session::Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, const Clock& clock,
+                 LimitedLog& log, const std::function<void()>& memory_changed, Trace* trace)
     : device_(device),
       poll_(poll),
+      clock_(clock),
       log_(log),
       memory_changed_(memory_changed),
       trace_(trace),
@@ -406,8 +409,31 @@ bool Session::say(BackendRequest request, std::span<const std::byte> payload) {
   return true;
 }
 
-void Session::config_changed() {
+void Session::say_config_changed() {
   if (backend_) config_unsaid_ = !say(BackendRequest::kConfigChange, {});
+}
+
+// Where calls come over the same channel it is said again some times, after twice as long each
+// time. Linux (user-mode-linux 6.1) deals with calls that it takes from there, and with a change
+// only if no call came with it: one that it passes over waits for the next message, for ever
+// perhaps. That the driver reads its configuration does not tell: it may do so for an earlier
+// change.
+void Session::config_changed() {
+  say_config_changed();
+  if (has(ProtocolFeature::kInbandNotifications)) remind_after(kFirstReminder);
+}
+
+void Session::remind_after(std::chrono::nanoseconds pause) {
+  reminder_.reset();
+  if (pause <= kLastReminder) reminder_ = {.at = clock_() + pause, .pause = pause};
+}
+
+std::optional<std::chrono::nanoseconds> Session::tick() {
+  if (reminder_ && clock_() >= reminder_->at) {
+    say_config_changed();
+    remind_after(reminder_->pause * 2);
+  }
+  return reminder_ ? std::optional(reminder_->at) : std::nullopt;
 }
 
 void Session::call(std::uint16_t index) {
@@ -427,7 +453,7 @@ void Session::call(std::uint16_t index) {
 }
 
 void Session::say_the_rest() {
-  if (config_unsaid_) config_changed();
+  if (config_unsaid_) say_config_changed();
   for (std::uint16_t index = 0; index < rings_.size(); ++index) {
     if ((calls_unsaid_ >> index & 1) != 0) call(index);
   }

@@ -4,6 +4,7 @@
 #define VBALLOON_SRC_TRANSPORT_VHOST_USER_SESSION_H_
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,6 +22,7 @@
 #include "transport/vhost_user_ring.h"
 #include "vballoon/balloon_device.h"
 #include "vballoon/balloon_registers.h"
+#include "vballoon/clock.h"
 #include "vballoon/result.h"
 
 namespace vballoon::vhost_user {
@@ -31,10 +33,10 @@ inline constexpr std::uint64_t kKickTag = 0x200;  // and the number of the queue
 
 class Session {
  public:
-  // All of them outlive the session. `memory_changed` as in VhostUserOptions, `trace` as in
-  // BalloonOptions.
-  Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, LimitedLog& log,
-          const std::function<void()>& memory_changed, Trace* trace);
+  // All of them outlive the session. `memory_changed` as in VhostUserOptions, `clock` and `trace`
+  // as in BalloonOptions.
+  Session(BalloonDevice& device, UniqueFd socket, EventPoll& poll, const Clock& clock,
+          LimitedLog& log, const std::function<void()>& memory_changed, Trace* trace);
   ~Session();  // the device is reset and has no memory then
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -53,6 +55,8 @@ class Session {
   void config_changed();
   // There is room again for what could not be said.
   void say_the_rest();
+  // Does what is due; when the next thing will be.
+  std::optional<std::chrono::nanoseconds> tick();
 
  private:
   using Bytes = std::vector<std::byte>;
@@ -116,9 +120,12 @@ class Session {
 
   // Says it over the back end's own channel; false when there is no room now.
   [[nodiscard]] bool say(BackendRequest request, std::span<const std::byte> payload);
+  void say_config_changed();
+  void remind_after(std::chrono::nanoseconds pause);
 
   BalloonDevice& device_;
   EventPoll& poll_;
+  const Clock& clock_;
   LimitedLog& log_;
   const std::function<void()>& memory_changed_;
   Trace* const trace_;
@@ -136,6 +143,12 @@ class Session {
   std::uint32_t to_serve_ = 0;  // a bit for each queue
   UniqueFd backend_;            // to the front end
   bool config_unsaid_ = false;
+  // When a change is said again, and how long after it was said before.
+  struct Reminder {
+    std::chrono::nanoseconds at{};
+    std::chrono::nanoseconds pause{};
+  };
+  std::optional<Reminder> reminder_;
   std::uint32_t calls_unsaid_ = 0;  // a bit for each queue
 };
 

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What each message of vhost-user does, and how it is answered
 // (src/transport/vhost_user_session.cc).
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
-#include <array>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -20,11 +16,9 @@
 namespace vballoon {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Optional;
 using testing::TestBackEnd;
-using testing::VhostUserGuest;
 using testing::VhostUserSocket;
 namespace vhost = testing::vhost;
 using vhost::Message;
@@ -347,89 +341,6 @@ TEST_F(VhostUserStatusTest, StatusThatIsNoByteIsRefused) {
 
   ASSERT_TRUE(reply);
   EXPECT_NE(reply->u64(), 0u);
-}
-
-// ---- the back end's own channel ----------------------------------------------------------------
-
-class VhostUserBackChannelTest : public ::testing::Test {
- protected:
-  VhostUserBackChannelTest() { guest_.start(); }
-
-  TestBackEnd back_end_;
-  VhostUserGuest guest_{back_end_, {.packed = false}};
-};
-
-TEST_F(VhostUserBackChannelTest, VHU_D_03_ConfigurationChangeHasTheFlags1AndNoPayload) {
-  ASSERT_TRUE(back_end_.device().set_target_pages(5));
-  back_end_.work();
-
-  EXPECT_THAT(guest_.front_end().take_messages(),
-              ElementsAre(Message{vhost::kConfigChange, vhost::kVersion, {}}));
-}
-
-// It has not kicked anything: there was nothing to do.
-TEST_F(VhostUserBackChannelTest, TargetReachesADriverThatHasNotKicked) {
-  ASSERT_TRUE(back_end_.device().set_target_pages(5));
-  back_end_.work();
-
-  EXPECT_EQ(guest_.front_end().take_config_changes(), 1);
-}
-
-TEST_F(VhostUserBackChannelTest, SeveralChangesAtOnceAreSaidOnce) {
-  ASSERT_TRUE(back_end_.device().set_target_pages(5));
-  ASSERT_TRUE(back_end_.device().set_target_pages(6));
-  back_end_.work();
-
-  EXPECT_EQ(guest_.front_end().take_config_changes(), 1);
-}
-
-// A front end that does not read stops nobody, and hears of the change when it does.
-TEST_F(VhostUserBackChannelTest, FullChannelIsSaidTheRestWhenThereIsRoom) {
-  std::array<int, 2> ends{};
-  ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK), 0);
-  const UniqueFd read_end(ends[0]);
-  const UniqueFd write_end(ends[1]);
-  guest_.front_end().tell(vhost::kSetBackendReqFd, {}, write_end.get());
-  const std::vector<std::byte> much(4096);
-  while (write(write_end.get(), much.data(), much.size()) > 0) {
-  }
-  ASSERT_TRUE(back_end_.device().set_target_pages(5));
-  back_end_.work();
-
-  std::vector<std::byte> taken(1 << 20);
-  ASSERT_GT(read(read_end.get(), taken.data(), taken.size()), 0);
-  back_end_.work();
-
-  EXPECT_EQ(testing::read_message(read_end.get()),
-            (Message{vhost::kConfigChange, vhost::kVersion, {}}));
-}
-
-TEST_F(VhostUserBackChannelTest, ChannelThatNobodyReadsAnyMoreIsGivenUp) {
-  {
-    std::array<int, 2> ends{};
-    ASSERT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);
-    const UniqueFd read_end(ends[0]);
-    const UniqueFd write_end(ends[1]);
-    guest_.front_end().tell(vhost::kSetBackendReqFd, {}, write_end.get());
-  }
-
-  ASSERT_TRUE(back_end_.device().set_target_pages(5));
-  back_end_.work();
-
-  guest_.inflate({5});
-  EXPECT_THAT(guest_.completed(kInflateQueue), ElementsAre(0u));
-}
-
-TEST(VhostUserInbandCalls, VHU_D_03_CallHasTheFlags1AndTheNumberOfTheQueue) {
-  TestBackEnd back_end;
-  VhostUserGuest guest(back_end, {.front_end = {.protocol_features = vhost::kPlainProtocolFeatures |
-                                                                     vhost::kInband}});
-  guest.start();
-
-  guest.deflate({5});
-
-  EXPECT_THAT(guest.front_end().take_messages(),
-              ElementsAre(Message{vhost::kVringCall, vhost::kVersion, vhost::state(1, 0)}));
 }
 
 }  // namespace
