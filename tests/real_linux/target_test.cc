@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "real_linux/machine.h"
 #include "real_linux/ring_kinds.h"
 
@@ -59,6 +61,21 @@ TEST_F(RealLinuxTest, TargetOfTheCommandLineIsFollowedFromTheStart) {
 
   expect_soon(
       "the balloon", [&] { return machine.daemon().actual_bytes(); }, Eq(32 * kMib));
+}
+
+// A page that moves is two messages: the guest hears of a target in the middle of their answers.
+TEST_F(RealLinuxTest, TargetIsFollowedWhilePagesOfTheBalloonMove) {
+  Machine machine("must-tell-host");
+  machine.guest().run("while :; do echo 1 >/proc/sys/vm/compact_memory; done >/dev/null 2>&1 &");
+
+  for (int cycle = 0; cycle < 40; ++cycle) {
+    SCOPED_TRACE("cycle " + std::to_string(cycle));
+    machine.resize_to(48 * kMib);
+    machine.resize_to(0);
+    if (HasFailure()) return;
+  }
+
+  EXPECT_GT(machine.guest().vmstat("balloon_migrate"), 0U);
 }
 
 }  // namespace
