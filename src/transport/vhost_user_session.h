@@ -121,6 +121,7 @@ class Session {
   // Says it over the back end's own channel; false when there is no room now.
   [[nodiscard]] bool say(BackendRequest request, std::span<const std::byte> payload);
   void say_config_changed();
+  // It will be said again, unless that pause is longer than the last one.
   void remind_after(std::chrono::nanoseconds pause);
 
   BalloonDevice& device_;
@@ -143,13 +144,13 @@ class Session {
   std::uint32_t to_serve_ = 0;  // a bit for each queue
   UniqueFd backend_;            // to the front end
   bool config_unsaid_ = false;
+  std::uint32_t calls_unsaid_ = 0;  // a bit for each queue
   // When a change is said again, and how long after it was said before.
   struct Reminder {
     std::chrono::nanoseconds at{};
     std::chrono::nanoseconds pause{};
   };
   std::optional<Reminder> reminder_;
-  std::uint32_t calls_unsaid_ = 0;  // a bit for each queue
 };
 
 }  // namespace vballoon::vhost_user

@@ -7,9 +7,10 @@
 
 #include <array>
 #include <chrono>
-#include <cstdint>
+#include <cstddef>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "transport/vhost_user_rig.h"
 
 namespace vballoon {

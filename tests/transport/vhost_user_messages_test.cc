@@ -5,10 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <cstring>
-#include <memory>
 #include <optional>
-#include <vector>
 
 #include "transport/vhost_user_rig.h"
 #include "vballoon/balloon_registers.h"
@@ -16,7 +13,6 @@
 namespace vballoon {
 namespace {
 
-using ::testing::IsEmpty;
 using ::testing::Optional;
 using testing::TestBackEnd;
 using testing::VhostUserSocket;
